@@ -1,13 +1,13 @@
 """Every error of ours, and how each part of the program must treat it.
 
-    MatrixError                     code, message, hint (the command or setting that helps), details
-    ├── SyncError                   told to a client over HTTP: adds `status` and `headers`
-    ├── StartError                  a command or server cannot start: one message, exit code 1
-    └── TailerError                 classed once, where a driver or server error is first seen
-        ├── Retry                   transient: back off, reconnect from the checkpoint
-        ├── Standby                 someone else holds the lease: wait
-        ├── LeaseLost               a higher fencing token is stored: nothing was written, step down
-        └── Halt                    an operator must decide: GTID, file:pos, reason, remedy
+MatrixError                     code, message, hint (the command or setting that helps), details
+├── SyncError                   told to a client over HTTP: adds `status` and `headers`
+├── StartError                  a command or server cannot start: one message, exit code 1
+└── TailerError                 classed once, where a driver or server error is first seen
+    ├── Retry                   transient: back off, reconnect from the checkpoint
+    ├── Standby                 someone else holds the lease: wait
+    ├── LeaseLost               a higher fencing token is stored: nothing was written, step down
+    └── Halt                    an operator must decide: GTID, file:pos, reason, remedy
 """
 
 from __future__ import annotations

@@ -1,0 +1,38 @@
+"""The one way to open a blocking MySQL connection (tailer, commands, migrations)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pymysql
+from pymysql.constants import CLIENT
+from pymysql.connections import Connection
+
+from schema.settings import MySQLAddress
+
+ACCESS_DENIED = 1045
+UNKNOWN_DATABASE = 1049
+
+
+def open_connection(
+    address: MySQLAddress, *, with_database: bool = True, timeout_seconds: int = 30, **more: Any
+) -> Connection[Any]:
+    """Open a session in UTC, utf8mb4, strict mode. Affected rows count matched rows, so that a compare-and-set can be told.
+
+    Raises pymysql.err.OperationalError as the server or the socket gave it.
+    """
+    return pymysql.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        unix_socket=address.socket,
+        database=address.database if with_database else None,
+        charset="utf8mb4",
+        connect_timeout=timeout_seconds,
+        read_timeout=more.pop("read_timeout", None),
+        write_timeout=more.pop("write_timeout", None),
+        client_flag=CLIENT.FOUND_ROWS,
+        init_command="SET SESSION time_zone = '+00:00', SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+        **more,
+    )

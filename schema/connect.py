@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT
 from pymysql.connections import Connection
+from pymysql.constants import CLIENT
 
 from schema.settings import MySQLAddress
 

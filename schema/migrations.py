@@ -39,9 +39,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     PRIMARY KEY (id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4
 """
-_READ_BOOK = (
-    "SELECT id, name, checksum, statements_done, statements, gtid_set_before FROM schema_migrations ORDER BY id"
-)
+_READ_BOOK = "SELECT id, name, checksum, statements_done, statements, gtid_set_before FROM schema_migrations ORDER BY id"
 _BEGIN_MIGRATION = """
 INSERT INTO schema_migrations (id, name, checksum, statements_done, statements, gtid_set_before) VALUES (%s, %s, %s, 0, %s, %s)
 """
@@ -68,13 +66,9 @@ def read_migrations(directory: Path = SQL_DIRECTORY) -> tuple[Migration, ...]:
     found = []
     for path in sorted(directory.glob("[0-9][0-9][0-9][0-9]_*.sql")):
         text = path.read_text()
-        found.append(
-            Migration(int(path.name[:4]), path.name, split_statements(text), hashlib.sha256(text.encode()).digest())
-        )
+        found.append(Migration(int(path.name[:4]), path.name, split_statements(text), hashlib.sha256(text.encode()).digest()))
     if [m.id for m in found] != list(range(1, len(found) + 1)) or not found:
-        raise StartError(
-            "bad_migrations", f"{directory} does not hold 0001, 0002, … without gaps", hint="reinstall the program"
-        )
+        raise StartError("bad_migrations", f"{directory} does not hold 0001, 0002, … without gaps", hint="reinstall the program")
     return tuple(found)
 
 
@@ -222,17 +216,13 @@ def _grant(connection: Connection[Any], settings: Settings) -> None:
 
 def _account(address: MySQLAddress) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{1,32}", address.user):
-        raise StartError(
-            "bad_account", f"not usable as an account name: {address.user!r}", hint="1 to 32 of A–Z a–z 0–9 _"
-        )
+        raise StartError("bad_account", f"not usable as an account name: {address.user!r}", hint="1 to 32 of A–Z a–z 0–9 _")
     return f"'{address.user}'@'%'"
 
 
 def _identifier(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_$-]{1,64}", name):
-        raise StartError(
-            "bad_database", f"not usable as a database name: {name!r}", hint="1 to 64 of A–Z a–z 0–9 _ $ -"
-        )
+        raise StartError("bad_database", f"not usable as a database name: {name!r}", hint="1 to 64 of A–Z a–z 0–9 _ $ -")
     return name
 
 
@@ -242,9 +232,7 @@ def _administrator(address: MySQLAddress) -> Iterator[Connection[Any]]:
         connection = open_connection(address, with_database=False)
     except pymysql.err.OperationalError as problem:
         if problem.args[0] == ACCESS_DENIED:
-            raise StartError(
-                "access_denied", f"MySQL refuses {address.user}: wrong password", hint="mend MYSQL_URL"
-            ) from problem
+            raise StartError("access_denied", f"MySQL refuses {address.user}: wrong password", hint="mend MYSQL_URL") from problem
         raise StartError(
             "mysql_unreachable",
             f"MySQL at {address.host}:{address.port} does not answer: {problem.args[-1]}",
@@ -263,8 +251,6 @@ def _migration_lock(connection: Connection[Any], database: str) -> Iterator[None
         cursor.execute("SELECT GET_LOCK(CONCAT('matrix-sync.migrate.', %s), %s)", (database, LOCK_WAIT_SECONDS))
         row = cursor.fetchone()
         if row != (1,):
-            raise StartError(
-                "migration_running", "another program is migrating this database", hint="wait for it and try again"
-            )
+            raise StartError("migration_running", "another program is migrating this database", hint="wait for it and try again")
         yield
         cursor.execute("DO RELEASE_LOCK(CONCAT('matrix-sync.migrate.', %s))", (database,))

@@ -139,9 +139,7 @@ class Settings:
     def _address(self, field: str, variable: str) -> MySQLAddress:
         url: str = getattr(self, field)
         if not url:
-            raise StartError(
-                "setting_missing", f"{variable} is not set", hint=f"set {variable}, or start with `matrix-sync up`"
-            )
+            raise StartError("setting_missing", f"{variable} is not set", hint=f"set {variable}, or start with `matrix-sync up`")
         return MySQLAddress.parse(url, self.mysql_socket or None)
 
 
@@ -150,9 +148,7 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         if must_exist:
-            raise StartError(
-                "config_missing", f"{path} does not exist", hint="set SYNC_CONFIG to a TOML file"
-            ) from None
+            raise StartError("config_missing", f"{path} does not exist", hint="set SYNC_CONFIG to a TOML file") from None
         return {}
     except (OSError, tomllib.TOMLDecodeError) as problem:
         raise StartError("config_unreadable", f"{path}: {problem}", hint="mend the file or set SYNC_CONFIG") from None

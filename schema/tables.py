@@ -185,9 +185,7 @@ _ALL = (
     Table(
         "transactions",
         (
-            enum(
-                "type", "sale", "purchase", "expense", "receipt", "payment", "saleReturn", "purchaseReturn", "journal"
-            ),
+            enum("type", "sale", "purchase", "expense", "receipt", "payment", "saleReturn", "purchaseReturn", "journal"),
             date("date", required=True),
             text("reference_no"),
             reference("party_id", "parties"),

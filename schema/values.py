@@ -116,10 +116,18 @@ def wire_from_client(column: Column, value: Any) -> Any:
 def mysql_from_wire(column: Column, value: Any) -> Any:
     """Return the statement parameter that stores a wire value."""
     if column.kind is Kind.JSON and value is not None:
-        return orjson.dumps(value).decode() if _fits_orjson(value) else json.dumps(value)
+        return json_text(value)
     if column.kind is Kind.INTEGER and isinstance(value, str):
         return int(value)
     return value
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as compact text. orjson writes whole numbers up to 64 bits; a larger one needs the slower writer."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def is_same(column: Column, one: Any, other: Any) -> bool:
@@ -144,9 +152,7 @@ def _whole(column: Column, value: Any) -> Any:
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, float) and value.is_integer():
-        number = int(value)
-    elif isinstance(value, str) and _WHOLE.fullmatch(value):
+    elif (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _WHOLE.fullmatch(value)):
         number = int(value)
     if number is None:
         raise BadValue(column.name, "a whole number expected")
@@ -157,11 +163,7 @@ def _whole(column: Column, value: Any) -> Any:
 
 def _decimal(column: Column, value: Any) -> str:
     """Accept a number or text whose value fits; never round."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | str)
-        or len(str(value)) > _NUMBER_TEXT_CHARACTERS_MAX
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > _NUMBER_TEXT_CHARACTERS_MAX:
         raise BadValue(column.name, "a number, or text that is one, expected")
     try:
         number = Decimal(str(value))
@@ -175,7 +177,7 @@ def _decimal(column: Column, value: Any) -> str:
     scaled = number.quantize(Decimal(1).scaleb(-column.scale))
     if scaled != number:
         raise BadValue(column.name, f"more than {column.scale} digits after the point")
-    return f"{abs(scaled) if not scaled else scaled:f}"
+    return f"{scaled if scaled else abs(scaled):f}"
 
 
 def _date(column: Column, value: Any) -> str:
@@ -187,7 +189,7 @@ def _date(column: Column, value: Any) -> str:
         dt.date.fromisoformat(found[1])
     except ValueError:
         raise BadValue(column.name, "no such date") from None
-    return found[1]
+    return str(found[1])
 
 
 def _text(column: Column, value: Any) -> str:
@@ -200,12 +202,3 @@ def _text(column: Column, value: Any) -> str:
     if column.bytes_max and len(value.encode()) > column.bytes_max:
         raise BadValue(column.name, f"longer than {column.bytes_max} bytes")
     return value
-
-
-def _fits_orjson(value: Any) -> bool:
-    """orjson writes whole numbers up to 64 bits; a larger one needs the slower writer."""
-    if isinstance(value, dict):
-        return all(map(_fits_orjson, value.values()))
-    if isinstance(value, list):
-        return all(map(_fits_orjson, value))
-    return not isinstance(value, int) or -(1 << 63) <= value < (1 << 64)

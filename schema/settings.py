@@ -100,6 +100,7 @@ class Settings:
     tailer_heartbeat_seconds: int = 5
     tailer_batch_changes: int = 1000
     tailer_batch_bytes_max: int = 8 * 1024 * 1024
+    tailer_part_changes_max: int = 10_000
     tailer_backoff_seconds_max: int = 30
     tailer_idle_checkpoint_seconds: int = 5
     xa_prepared_bytes_max: int = 64 * 1024 * 1024

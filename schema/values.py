@@ -195,10 +195,9 @@ def _date(column: Column, value: Any) -> str:
 def _text(column: Column, value: Any) -> str:
     if not isinstance(value, str):
         raise BadValue(column.name, "text expected")
-    if column.mysql_type.startswith("char("):
-        value = value.rstrip(" ")  # as MySQL itself does when it gives a CHAR back
-    if column.characters_max and len(value) > column.characters_max:
+    text = value.rstrip(" ") if column.mysql_type.startswith("char(") else value  # as MySQL gives a CHAR back
+    if column.characters_max and len(text) > column.characters_max:
         raise BadValue(column.name, f"longer than {column.characters_max} characters")
-    if column.bytes_max and len(value.encode()) > column.bytes_max:
+    if column.bytes_max and len(text.encode()) > column.bytes_max:
         raise BadValue(column.name, f"longer than {column.bytes_max} bytes")
-    return value
+    return text

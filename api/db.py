@@ -1,0 +1,221 @@
+"""MySQL for the API: sessions, snapshots and transactions on a fair pool. Deadlocks are run again here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from api.db_errors import (
+    CommitUnknown,
+    DatabaseError,
+    DataRefused,
+    DeadlockFound,
+    DuplicateKey,
+    ForeignKeyFailed,
+    LockWaitTimeout,
+    busy,
+    is_lost,
+    translate,
+    unavailable,
+)
+from api.db_pool import Pool
+from schema.errors import SyncError
+from schema.logs import get_logger
+from schema.settings import MySQLAddress
+
+__all__ = [
+    "CommitUnknown",
+    "DataRefused",
+    "Database",
+    "DatabaseError",
+    "DeadlockFound",
+    "DuplicateKey",
+    "ForeignKeyFailed",
+    "LockWaitTimeout",
+    "Result",
+    "Session",
+]
+
+log = get_logger(__name__)
+T = TypeVar("T")
+STATEMENT_SECONDS_MAX = 30
+BACKOFF_SECONDS = 0.01
+BACKOFF_SECONDS_MAX = 0.2
+_PARAMETER_TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a write did: `rows` that its WHERE matched (changed or not), `last_id` the first AUTO_INCREMENT value it gave."""
+
+    rows: int
+    last_id: int
+
+
+class Session:
+    """One connection for as long as a `with` of `Database` lasts. Parameters are `%s` and always values, never lists or dicts."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._is_lost = False
+
+    @property
+    def is_lost(self) -> bool:
+        """The connection broke, or was left in the middle of an answer."""
+        return self._is_lost
+
+    async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows. Raises the errors of `api.db_errors`."""
+        return list((await self._run(sql, params))[0])
+
+    async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row, or None."""
+        rows, _ = await self._run(sql, params)
+        return rows[0] if rows else None
+
+    async def execute(self, sql: str, params: Sequence[Any] = ()) -> Result:
+        """Run a statement that gives no rows."""
+        return (await self._run(sql, params))[1]
+
+    async def _run(self, sql: str, params: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Result]:
+        _check_parameters(params)
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS_MAX), self._connection.cursor() as cursor:
+                await cursor.execute(sql, tuple(params) if params else None)
+                return await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)
+        except asyncio.CancelledError:
+            self._is_lost = True  # the rest of the answer may still be on the line
+            raise
+        except TimeoutError:
+            self._is_lost = True
+            raise unavailable() from None
+        except Exception as problem:
+            self._is_lost = self._is_lost or is_lost(problem)
+            known = translate(problem)
+            if known is None:
+                raise
+            raise known from problem
+
+
+class Database:
+    """MySQL behind a fair pool of `pool_size` connections in UTC, strict mode and utf8mb4.
+
+    With `raw_text` text columns come as bytes, statements are prepared, and the sessions' own isolation level is that of
+    snapshots: for the feed, whose pages are joined as bytes and never parsed.
+    """
+
+    def __init__(self, address: MySQLAddress, *, pool_size: int, wait_ms_max: int, raw_text: bool = False) -> None:
+        self._pool = Pool(address, size=pool_size, wait_ms_max=wait_ms_max, raw_text=raw_text)
+        self._is_repeatable = raw_text
+
+    @property
+    def connections_in_use(self) -> int:
+        """Connections that are lent out now."""
+        return self._pool.in_use
+
+    @property
+    def callers_waiting(self) -> int:
+        """Callers that wait for a connection."""
+        return self._pool.waiting
+
+    async def open(self) -> None:
+        """Open a first connection, so that a wrong address or password shows at start. Raises SyncError."""
+        async with self.read() as session:
+            await session.fetch_one("SELECT 1")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Session]:
+        """Single statements, each its own transaction."""
+        connection = await self._pool.acquire()
+        session = Session(connection)
+        try:
+            yield session
+        finally:
+            self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Session]:
+        """Reads of one moment: REPEATABLE READ, read only, the moment is the start."""
+        async with self._lent() as session:
+            if not self._is_repeatable:
+                await session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await session.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """A transaction at READ COMMITTED: COMMIT at the end, ROLLBACK on any exception.
+
+        Raises CommitUnknown where the connection broke during COMMIT.
+        """
+        async with self._lent() as session:
+            if self._is_repeatable:
+                await session.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            await session.execute("START TRANSACTION")
+            yield session
+            try:
+                await session.execute("COMMIT")
+            except SyncError as problem:
+                raise CommitUnknown() from problem
+
+    async def run(self, work: Callable[[Session], Awaitable[T]], *, attempts: int) -> T:
+        """Run `work` in a transaction, all of it again after a deadlock or a lock timeout. Raises SyncError `busy` at the end.
+
+        Source: MySQL manual, "How to Minimize and Handle Deadlocks": always be prepared to re-issue a transaction.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.transaction() as session:
+                    return await work(session)
+            except (DeadlockFound, LockWaitTimeout) as problem:
+                log.info("tx_run_again", code=problem.code, attempt=attempt)
+            if attempt < attempts:
+                pause = min(BACKOFF_SECONDS * 2**attempt, BACKOFF_SECONDS_MAX)
+                await asyncio.sleep(pause * (0.5 + random.random()))
+        raise busy()
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Session]:
+        """A connection that goes back with nothing open: what was not committed is rolled back."""
+        connection = await self._pool.acquire()
+        session = Session(connection)
+        is_good = False
+        try:
+            yield session
+            is_good = not connection.get_transaction_status() or await _rolled_back(session)
+        except Exception:
+            is_good = not session.is_lost and await _rolled_back(session)
+            raise
+        finally:
+            self._pool.release(connection, is_good=is_good)
+
+
+async def _rolled_back(session: Session) -> bool:
+    try:
+        await session.execute("ROLLBACK")
+    except Exception as problem:
+        log.warning("rollback_failed", error=type(problem).__name__)
+        return False
+    return True
+
+
+def _check_parameters(params: Sequence[Any]) -> None:
+    """Let only values through: the driver would write a list or dict of a client's as SQL of its own."""
+    for value in params:
+        if value is not None and not isinstance(value, _PARAMETER_TYPES):
+            raise TypeError(f"not a statement parameter: {type(value).__name__}")
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise DataRefused(0, "text with half a surrogate pair") from None

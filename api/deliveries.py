@@ -1,0 +1,146 @@
+"""What one device was answered and has been given in one company, table by table: the arithmetic of contract §1.3, pure.
+
+*answered* is the newest cursor any answer named for a table: a later `last_version` beyond it does not speak for that table.
+*delivered* is the newest version the device has surely been given: an answer may be lost and a request doubled, so it is the
+smallest cursor answered since the device's last push, or since a later `last_version` proved receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+RECENT_CURSORS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TableDelivery:
+    """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before."""
+
+    answered: int
+    delivered: int
+    recent: tuple[int, ...] = ()
+    earlier: tuple[int, ...] = ()
+
+    def pulled(self, last_version: int, cursor: int) -> TableDelivery:
+        """After a pull from `last_version` was answered with `cursor`."""
+        is_proof = last_version >= self.delivered
+        return replace(
+            self,
+            answered=max(self.answered, cursor),
+            delivered=cursor if is_proof else min(self.delivered, cursor),
+            recent=_with_cursor(self.recent, cursor),
+        )
+
+    def push_begun(self, last_version: int | None) -> TableDelivery:
+        """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
+        delivered = self.delivered if last_version is None else min(last_version, self.answered)
+        return replace(self, delivered=delivered, recent=(), earlier=self.recent)
+
+    def push_answered(self, cursor: int) -> TableDelivery:
+        """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
+        return replace(
+            self,
+            answered=max(self.answered, cursor),
+            delivered=max(self.delivered, cursor),
+            recent=_with_cursor(self.recent, cursor),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """All tables the device has asked for. `fresh_head`: the head when it began from 0 with nothing before; 0 otherwise.
+
+    `zero_min_version`: the `min_version` of the server when the device last began from 0.
+    """
+
+    tables: dict[str, TableDelivery] = field(default_factory=dict)
+    fresh_head: int = 0
+    zero_min_version: int | None = None
+
+    def cursor_for(self, tables: Iterable[str], last_version: int) -> int:
+        """Return where a page for these tables starts: `last_version`, lowered to what each of them was answered for.
+
+        A device that was never given anything is believed; a table it never asked for starts at 0.
+        """
+        if not self.tables:
+            return last_version
+        return min(last_version, *(self.tables[t].answered if t in self.tables else 0 for t in tables))
+
+    def pulled(self, tables: Iterable[str], last_version: int, cursor: int, *, head: int, min_version: int) -> Deliveries:
+        """After a pull of these tables from `last_version` (as lowered) was answered with `cursor`."""
+        new = dict(self.tables)
+        for table in tables:
+            known = new.get(table)
+            first = tuple(c for c in (last_version,) if c) if not self.tables else ()
+            new[table] = known.pulled(last_version, cursor) if known else TableDelivery(cursor, cursor, (*first, cursor))
+        if last_version:
+            return replace(self, tables=new)
+        fresh_head = head if not self.tables else self.fresh_head
+        return Deliveries(new, fresh_head, min_version)
+
+    def push_begun(self, last_version: int | None) -> Deliveries:
+        """When a push arrives."""
+        return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
+
+    def push_answered(self, cursor: int) -> Deliveries:
+        """After a push was answered with `cursor`, which speaks for every table the device has asked for."""
+        return replace(self, tables={name: table.push_answered(cursor) for name, table in self.tables.items()})
+
+    def base_cursors(self, table: str, last_version: int | None) -> tuple[int, ...]:
+        """Return, newest first, the cursors at which the device may have seen a record of `table` (contract §3, Base)."""
+        known = self.tables.get(table)
+        if known is None:
+            return (last_version,) if last_version else ()
+        limit = known.delivered if last_version is None else min(known.delivered, last_version)
+        return tuple(sorted({c for c in (*known.earlier, *known.recent, limit) if c <= limit}, reverse=True))
+
+
+class _Group(msgspec.Struct, omit_defaults=True):
+    """Tables that stand alike, stored once."""
+
+    tables: list[str]
+    answered: int
+    delivered: int
+    recent: list[int] = []
+    earlier: list[int] = []
+
+
+class _Stored(msgspec.Struct, omit_defaults=True):
+    groups: list[_Group]
+    fresh_head: int = 0
+    zero_min_version: int | None = None
+
+
+def encode(deliveries: Deliveries) -> str:
+    """Return the text of sync_deliveries.state."""
+    groups: dict[TableDelivery, list[str]] = {}
+    for name, table in deliveries.tables.items():
+        groups.setdefault(table, []).append(name)
+    stored = _Stored(
+        [_Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier)) for t, names in groups.items()],
+        deliveries.fresh_head,
+        deliveries.zero_min_version,
+    )
+    return msgspec.json.encode(stored).decode()
+
+
+def decode(text: str | bytes | None) -> Deliveries:
+    """Read sync_deliveries.state; None, no row, is a device that was never given anything."""
+    if text is None:
+        return Deliveries()
+    stored = msgspec.json.decode(text, type=_Stored)
+    tables = {
+        name: TableDelivery(group.answered, group.delivered, tuple(group.recent), tuple(group.earlier))
+        for group in stored.groups
+        for name in group.tables
+    }
+    return Deliveries(tables, stored.fresh_head, stored.zero_min_version)
+
+
+def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:
+    if cursors and cursors[-1] == cursor:
+        return cursors
+    return (*cursors, cursor)[-RECENT_CURSORS_MAX:]

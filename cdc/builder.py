@@ -1,0 +1,122 @@
+"""Collects the items of one tx into a PendingTx: its changes, who caused it, and what its push says of each record.
+
+The API writes three kinds of row beside the domain's: sync_origins (who), sync_pushed (which local id a record has, and whether it
+is stored exactly as sent) and sync_redeliveries (which records a device wants again). They may stand before or after the rows
+they speak of, so they are joined at the end of the tx.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cdc.decode import RowChange
+from cdc.derive import derive_changes
+from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.tx import Rows, TxBegin, TxEnd
+from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
+from schema.tables import TABLES
+
+ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
+WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE})
+"""Every table whose row events are decoded; sync_state only shows that a tx is the tailer's own."""
+
+Row = Mapping[str, Any]
+
+
+def is_wanted(_schema: str, table: str) -> bool:
+    """The filter `cdc.tx.assemble` asks: rows of other tables are never decoded."""
+    return table in WANTED
+
+
+class TxBuilder:
+    """One tx between its TxBegin and its TxEnd."""
+
+    def __init__(self, begin: TxBegin) -> None:
+        self.begin = begin
+        self._origin = EXTERNAL
+        self._statement: str | None = None
+        self._changes: list[RecordChange] = []
+        self._pushed: dict[tuple[str, int], deque[Row]] = defaultdict(deque)
+        self._redeliveries: list[Redelivery] = []
+        self.is_own = False
+        self.bytes = 0
+
+    def add(self, rows: Rows) -> None:
+        """Take the rows of one event. Raises Halt where they lack a declared column."""
+        names = rows.columns.names
+        for change in rows.changes:
+            before, after = _named(names, change)
+            if rows.table in TABLES:
+                self._add_changes(derive_changes(TABLES[rows.table], before, after, self.begin.commit_time_us), rows.statement)
+            elif after is not None and before is None:
+                self._add_note(rows.table, after)
+        self.is_own = self.is_own or rows.table == STATE
+
+    @property
+    def changes(self) -> int:
+        """How many changes have come together."""
+        return len(self._changes)
+
+    def take_part(self) -> PendingTx:
+        """Hand over the changes so far of a tx too large to hold; its last part comes from `end`."""
+        begin = self.begin
+        part = self._pending((), begin.file, begin.pos, self._entries())
+        self._changes, self.bytes = [], 0
+        return part
+
+    def end(self, end: TxEnd) -> PendingTx:
+        """Return the finished tx."""
+        entries: tuple[Entry | Redelivery, ...] = (*self._entries(), *self._redeliveries)
+        tx = self._pending(end.gtids, end.file, end.end_pos, entries)
+        return replace(tx, is_recorded=bool(entries) or self._origin.id is not None)
+
+    def _pending(self, done: tuple[Any, ...], file: str, end_pos: int, entries: tuple[Entry | Redelivery, ...]) -> PendingTx:
+        begin = self.begin
+        return PendingTx(
+            gtid=begin.gtid,
+            gtids_done=done,
+            server_id=begin.server_id,
+            commit_time_us=begin.commit_time_us,
+            file=file,
+            start_pos=begin.pos,
+            end_pos=end_pos,
+            origin=self._origin,
+            statement=self._statement,
+            entries=entries,
+            is_recorded=True,
+        )
+
+    def _add_changes(self, changes: list[RecordChange], statement: str | None) -> None:
+        self._changes += changes
+        self.bytes += sum(len(change.data) for change in changes)
+        if self._statement is None:
+            self._statement = statement
+
+    def _add_note(self, table: str, row: Row) -> None:
+        if table == ORIGINS:
+            self._origin = Origin(OriginKind(row["kind"]), row["id"], row["device_id"])
+        elif table == PUSHED and row["is_change"]:
+            self._pushed[row["table_name"], row["record_id"]].append(row)
+        elif table == REDELIVERIES:
+            self._redeliveries.append(Redelivery(row["company_id"], row["device_id"], row["table_name"], row["record_id"]))
+
+    def _entries(self) -> tuple[Entry, ...]:
+        """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
+        return tuple(self._entry(change) for change in self._changes)
+
+    def _entry(self, change: RecordChange) -> Entry:
+        pushed = self._pushed.get((change.table, change.record_id))
+        if not pushed:
+            return Entry(change)
+        row = pushed.popleft()
+        maker = (row["device_id"], row["local_id"]) if row["is_maker"] else None
+        return Entry(change, bool(row["is_exact"]), maker)
+
+
+def _named(names: tuple[str, ...], change: RowChange) -> tuple[Row | None, Row | None]:
+    before = dict(zip(names, change.before, strict=True)) if change.before is not None else None
+    after = dict(zip(names, change.after, strict=True)) if change.after is not None else None
+    return before, after

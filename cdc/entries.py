@@ -1,0 +1,50 @@
+"""What the change log is about to hold: changes with all that their tx says of them, but no version yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdc.gtid import Gtid
+from schema.changes import Origin, RecordChange
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change of a tx. `maker` is (device_id, local_id) where this tx made the record for a device.
+
+    `is_exact`: the row is stored exactly as the origin's device sent it (contract §1.3).
+    """
+
+    change: RecordChange
+    is_exact: bool = False
+    maker: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivery:
+    """A device asked to be given a record again as it stands (contract §2.6)."""
+
+    company_id: int
+    device_id: str
+    table: str
+    record_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTx:
+    """A committed tx, or the next part of one too large for memory. `gtids_done` join the checkpoint with it.
+
+    `is_recorded`: it stands in sync_tx even without a change, since an API request waits for it.
+    """
+
+    gtid: Gtid
+    gtids_done: tuple[Gtid, ...]
+    server_id: int
+    commit_time_us: int
+    file: str
+    start_pos: int
+    end_pos: int
+    origin: Origin
+    statement: str | None
+    entries: tuple[Entry | Redelivery, ...]
+    is_recorded: bool

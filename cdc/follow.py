@@ -1,0 +1,150 @@
+"""From the stream's items to appended batches: when to append, what to hold back, how a tx too large for memory is stored.
+
+Latency first: a batch goes as soon as the stream has no more right now; behind, it grows to `tailer_batch_changes`. A tx without
+synced changes moves the checkpoint only now and then, and the tailer's own ones never by themselves: an idle system must not
+write for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from pymysql.connections import Connection
+
+from cdc.builder import TxBuilder
+from cdc.ddl import check_ddl
+from cdc.entries import Entry, PendingTx
+from cdc.log import LargeTx, append
+from cdc.state import State
+from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
+from schema.errors import Halt
+from schema.settings import Settings
+
+QUIET_GTIDS_MAX = 10_000
+
+Appended = Callable[[State, State, "list[PendingTx]"], None]
+"""Called after each commit with the state before, the state after, and what was stored."""
+
+
+class Follower:
+    """Feeds items into the change log, from `state` on."""
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        settings: Settings,
+        state: State,
+        appended: Appended,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._database = settings.tailer().database
+        self._appended = appended
+        self._clock = clock
+        self._committed_at = clock()
+        self.state = state
+        self._tx: TxBuilder | None = None
+        self._large: LargeTx | None = None
+        self._pending: list[PendingTx] = []
+        self._pending_changes = 0
+        self._pending_bytes = 0
+        self._is_checkpoint_due = False
+
+    def take(self, item: Item) -> None:
+        """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
+        match item:
+            case Rows():
+                self._add_rows(item)
+            case TxBegin():
+                self._tx = TxBuilder(item)
+            case TxEnd():
+                self._end(item)
+            case Ddl():
+                self._check(item)
+            case Heartbeat():
+                self._connection.ping(reconnect=False)
+                self._append_if_due()
+
+    def _add_rows(self, rows: Rows) -> None:
+        tx = self._open_tx()
+        tx.add(rows)
+        if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
+            if self._large is None:
+                self.append_pending()
+                self._large = LargeTx(self._connection, self.state)
+            self._large.append_part(tx.take_part())
+
+    def _end(self, end: TxEnd) -> None:
+        builder = self._open_tx()
+        tx, self._tx = builder.end(end), None
+        if self._large is not None:
+            before = self.state
+            self.state, self._large = self._large.finish(replace(tx, is_recorded=True)), None
+            self._note_commit(before, [tx])
+            return
+        self._pending_changes += len(tx.entries)
+        self._pending_bytes += builder.bytes
+        self._hold(tx, is_own=builder.is_own)
+        is_full = (
+            self._pending_changes >= self._settings.tailer_batch_changes
+            or self._pending_bytes >= self._settings.tailer_batch_bytes_max
+        )
+        if is_full or (end.is_last_buffered and any(pending.is_recorded for pending in self._pending)):
+            self.append_pending()
+        else:
+            self._append_if_due()
+
+    def _hold(self, tx: PendingTx, *, is_own: bool) -> None:
+        """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""
+        self._is_checkpoint_due = self._is_checkpoint_due or not is_own
+        last = self._pending[-1] if self._pending else None
+        if last is not None and not (last.is_recorded or tx.is_recorded):
+            self._pending[-1] = replace(tx, gtids_done=(*last.gtids_done, *tx.gtids_done))
+        else:
+            self._pending.append(tx)
+
+    def _append_if_due(self) -> None:
+        """Move the checkpoint past quiet transactions, at most every few seconds, and only if somebody else wrote."""
+        if not self._pending:
+            return
+        is_late = self._clock() - self._committed_at >= self._settings.tailer_idle_checkpoint_seconds
+        is_much = len(self._pending[-1].gtids_done) >= QUIET_GTIDS_MAX
+        if is_much or (is_late and self._is_checkpoint_due):
+            self.append_pending()
+
+    def append_pending(self) -> None:
+        """Store what is held."""
+        if not self._pending:
+            return
+        batch, self._pending = self._pending, []
+        self._pending_changes = self._pending_bytes = 0
+        before = self.state
+        self.state = append(self._connection, before, batch)
+        self._note_commit(before, batch)
+
+    def _note_commit(self, before: State, batch: list[PendingTx]) -> None:
+        self._committed_at = self._clock()
+        self._is_checkpoint_due = False
+        self._appended(before, self.state, batch)
+
+    def _check(self, ddl: Ddl) -> None:
+        try:
+            check_ddl(ddl, self._connection, self._database)
+        except Halt as halt:
+            begin = self._open_tx().begin
+            halt.details = {"gtid": str(begin.gtid), "file": begin.file, "pos": begin.pos, **halt.details}
+            raise
+
+    def _open_tx(self) -> TxBuilder:
+        if self._tx is None:
+            raise Halt("tx_incomplete", "an item of a tx came before its GTID", hint="report this with the binlog file")
+        return self._tx
+
+
+def companies_of(batch: list[PendingTx]) -> set[int]:
+    """Return the companies whose feeds a batch changed."""
+    return {e.change.company_id if isinstance(e, Entry) else e.company_id for tx in batch for e in tx.entries}

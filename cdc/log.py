@@ -1,0 +1,243 @@
+"""Appends to the change log: versions, rows, head and checkpoint in one MySQL transaction, under the fencing token.
+
+A tx larger than a batch is stored in parts above the head, where no pull looks, and shown by one last commit: memory stays
+bounded, and a crash on the way leaves nothing but rows that `trim_above_head` takes away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from pymysql.connections import Connection
+
+from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.live import LiveRecord, LiveRecords
+from cdc.sql import insert_rows, literal, literal_bytes
+from cdc.state import State, move_state, with_gtids
+from schema.values import rfc3339_from_us
+from schema.versions import advance
+
+CHANGE_COLUMNS = (
+    "company_id, version, table_name, record_id, operation, data, sealed, `before`, timestamp, tx, origin, origin_id, "
+    "origin_device_id, is_exact, device_id, local_id, for_device, prev_version, chain"
+)
+_TX_COLUMNS = (
+    "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
+)
+_TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
+_READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """A row of sync_changes but for its chain hash."""
+
+    company_id: int
+    version: int
+    table: str
+    record_id: int
+    operation: str
+    data: str
+    sealed: str | None
+    before: str | None
+    timestamp: str
+    tx: int
+    origin: str
+    origin_id: int | None
+    origin_device_id: str | None
+    is_exact: bool
+    device_id: str | None
+    local_id: str | None
+    for_device: str | None
+    prev_version: int | None
+
+    def values(self) -> tuple[Any, ...]:
+        """The columns in the table's order."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+    def chained(self, chain: bytes) -> bytes:
+        """Return the chain hash of this row after the row whose hash is `chain`."""
+        return hashlib.sha256(chain + orjson.dumps(self.values())).digest()
+
+
+def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]) -> State:
+    """Store whole committed txs and move head and checkpoint, in one MySQL transaction. Returns the new state.
+
+    Versions are head + 1 …, one per change, without gaps, in binlog order. A batch without changes still moves the GTID set.
+    Raises LeaseLost (nothing written) and pymysql errors (nothing written, or, when COMMIT's answer was lost, all of it).
+    """
+    connection.begin()
+    writer = PartWriter(connection, state)
+    for tx in batch:
+        writer.write(tx)
+    writer.live.store()
+    return _commit(connection, writer, batch[-1])
+
+
+class PartWriter:
+    """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits."""
+
+    def __init__(self, connection: Connection[Any], state: State) -> None:
+        self.connection = connection
+        self.state = state
+        self.live = LiveRecords(connection)
+
+    def write(self, tx: PendingTx) -> None:
+        """Store a tx that fits a batch, with its row in sync_tx."""
+        first = self.state.head
+        self.state = replace(self.state, tx=advance(self.state.tx, 1)) if tx.is_recorded else self.state
+        self.write_part(tx)
+        self.close_tx(tx, first)
+
+    def write_part(self, tx: PendingTx) -> None:
+        """Store these entries under the present tx number."""
+        self.live.read(tx.entries)
+        rows = []
+        chain = self.state.chain
+        version = self.state.head
+        for entry in tx.entries:
+            row = self._row(tx, entry, advance(version, 1))
+            if row is not None:
+                version, chain = row.version, row.chained(chain)
+                rows.append((row, chain))
+        insert_rows(
+            self.connection, f"INSERT INTO sync_changes ({CHANGE_COLUMNS}) VALUES ", (change_literal(r, c) for r, c in rows)
+        )
+        self.state = replace(self.state, head=version, chain=chain)
+
+    def close_tx(self, tx: PendingTx, head_before: int) -> None:
+        """Record a finished tx in sync_tx, where it has to be, and its GTIDs in the checkpoint to come."""
+        gtid_set = with_gtids(self.state.gtid_set, tx.gtids_done)
+        self.state = replace(self.state, gtid_set=gtid_set, file=tx.file, pos=tx.end_pos)
+        if tx.is_recorded:
+            has_changes = self.state.head > head_before
+            versions = (head_before + 1, self.state.head) if has_changes else (None, None)
+            insert_rows(self.connection, f"INSERT INTO sync_tx ({_TX_COLUMNS}) VALUES ", [_tx_literal(self.state, tx, versions)])
+
+    def _row(self, tx: PendingTx, entry: Entry | Redelivery, version: int) -> ChangeRow | None:
+        if isinstance(entry, Redelivery):
+            return self._redelivered(tx, entry, version)
+        change = entry.change
+        key = (change.company_id, change.table, change.record_id)
+        previous = self.live.get(key)
+        maker = entry.maker or (previous.maker if previous else None)
+        self.live.put(key, LiveRecord(version, change.is_deleted, maker))
+        return ChangeRow(
+            company_id=change.company_id,
+            version=version,
+            table=change.table,
+            record_id=change.record_id,
+            operation=change.operation.value,
+            data=change.data,
+            sealed=change.sealed,
+            before=change.before,
+            timestamp=rfc3339_from_us(tx.commit_time_us),
+            tx=self.state.tx,
+            origin=tx.origin.kind.value,
+            origin_id=tx.origin.id,
+            origin_device_id=tx.origin.device_id,
+            is_exact=entry.is_exact,
+            device_id=maker[0] if maker else None,
+            local_id=maker[1] if maker else None,
+            for_device=None,
+            prev_version=previous.version if previous else None,
+        )
+
+    def _redelivered(self, tx: PendingTx, entry: Redelivery, version: int) -> ChangeRow | None:
+        """The newest image again, for one device; it supersedes nothing, so sync_live does not learn of it."""
+        newest = self.live.get((entry.company_id, entry.table, entry.record_id))
+        if newest is None:
+            return None
+        with self.connection.cursor() as cursor:
+            cursor.execute(_READ_NEWEST, (entry.company_id, newest.version))
+            found = cursor.fetchone()
+        if found is None:
+            return None
+        operation, data, sealed = found
+        return ChangeRow(
+            company_id=entry.company_id,
+            version=version,
+            table=entry.table,
+            record_id=entry.record_id,
+            operation=operation,
+            data=data,
+            sealed=sealed,
+            before=None,
+            timestamp=rfc3339_from_us(tx.commit_time_us),
+            tx=self.state.tx,
+            origin=tx.origin.kind.value,
+            origin_id=tx.origin.id,
+            origin_device_id=tx.origin.device_id,
+            is_exact=False,
+            device_id=newest.maker[0] if newest.maker else None,
+            local_id=newest.maker[1] if newest.maker else None,
+            for_device=entry.device_id,
+            prev_version=newest.version,
+        )
+
+
+class LargeTx:
+    """One tx stored in parts, each its own commit above the head; `finish` shows all of it at once."""
+
+    def __init__(self, connection: Connection[Any], state: State) -> None:
+        self._connection = connection
+        self._head_before = state.head
+        self._writer = PartWriter(connection, replace(state, tx=advance(state.tx, 1)))
+
+    def append_part(self, part: PendingTx) -> None:
+        """Store the next entries. They stay invisible; nothing else moves."""
+        self._connection.begin()
+        self._writer.write_part(part)
+        self._connection.commit()
+
+    def finish(self, last: PendingTx) -> State:
+        """Store the last entries, then show the tx: newest versions, head and checkpoint in one commit. Returns the new state."""
+        self._connection.begin()
+        self._writer.write_part(last)
+        self._writer.live.store()
+        self._writer.close_tx(last, self._head_before)
+        return _commit(self._connection, self._writer, last)
+
+
+def trim_above_head(connection: Connection[Any], state: State) -> int:
+    """Delete what a crash left of a large tx: rows that no pull could see. Returns how many."""
+    deleted = 0
+    while True:
+        with connection.cursor() as cursor:
+            count: int = cursor.execute(_TRIM, (state.head,))
+        connection.commit()
+        deleted += count
+        if not count:
+            return deleted
+
+
+def change_literal(row: ChangeRow, chain: bytes) -> str:
+    """The row as one SQL value list."""
+    return f"({','.join(map(literal, row.values()))},{literal_bytes(chain)})"
+
+
+def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int | None]) -> str:
+    values: Iterable[Any] = (
+        state.tx,
+        state.epoch,
+        str(tx.gtid),
+        tx.server_id,
+        tx.commit_time_us,
+        tx.file,
+        tx.start_pos,
+        tx.origin.kind.value,
+        tx.origin.id,
+        *versions,
+        tx.statement,
+    )
+    return f"({','.join(map(literal, values))})"
+
+
+def _commit(connection: Connection[Any], writer: PartWriter, last: PendingTx) -> State:
+    move_state(connection, writer.state)
+    connection.commit()
+    return writer.state

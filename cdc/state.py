@@ -1,0 +1,66 @@
+"""The one row of sync_state: the head and the checkpoint, read at start and moved with each append."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pymysql.connections import Connection
+
+from cdc.gtid import Gtid, GtidSet
+from schema.errors import LeaseLost, StartError
+
+_READ = """
+SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain FROM sync_state WHERE id = 1
+"""
+_MOVE = """
+UPDATE sync_state
+SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, last_commit_at = UTC_TIMESTAMP(6)
+WHERE id = 1 AND fencing_token = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`gtid_set` is the checkpoint as committed with the change log; file and pos are for people only."""
+
+    epoch: int
+    head: int
+    tx: int
+    gtid_set: GtidSet
+    file: str | None
+    pos: int | None
+    server_uuid: str
+    fencing_token: int
+    chain: bytes
+
+
+def read_state(connection: Connection[Any]) -> State:
+    """Raises StartError where there is no change log yet."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ)
+        row = cursor.fetchone()
+    connection.commit()
+    if row is None:
+        raise StartError("no_change_log", "sync_state is empty", hint="run `matrix-sync migrate`")
+    epoch, head, tx, gtid_set, file, pos, server_uuid, token, chain = row
+    return State(epoch, head, tx, GtidSet.parse(gtid_set), file, pos, server_uuid, token, chain)
+
+
+def move_state(connection: Connection[Any], state: State) -> None:
+    """Write the moved state inside the caller's transaction. Raises LeaseLost where a higher fencing token is stored."""
+    with connection.cursor() as cursor:
+        moved = cursor.execute(
+            _MOVE,
+            (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, state.fencing_token),
+        )
+    if moved != 1:
+        raise LeaseLost("lease_lost", "another tailer has taken over", hint="this one wrote nothing and steps down")
+
+
+def with_gtids(gtid_set: GtidSet, gtids: Iterable[Gtid]) -> GtidSet:
+    """Return the set with more members."""
+    for gtid in gtids:
+        gtid_set = gtid_set.add(gtid)
+    return gtid_set

@@ -1,0 +1,191 @@
+"""The process that turns the binlog into the change log: its life and its states (running, retrying, standby, halted).
+
+One pass: connect, check what MySQL must be, take the lease, read where to start, follow the stream until something ends it. What
+ended it is classed once: Retry backs off and starts a pass anew from the stored checkpoint; everything else leaves `run`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from typing import Any
+
+import orjson
+import pymysql
+from pymysql.connections import Connection
+
+from cdc.announce import Announcer
+from cdc.builder import is_wanted
+from cdc.checkpoint import read_start
+from cdc.entries import PendingTx
+from cdc.follow import Follower, companies_of
+from cdc.lease import take_lease
+from cdc.preflight import require_ready
+from cdc.source import BinlogSource, ConnectionSettings
+from cdc.state import State, read_state
+from cdc.tx import assemble
+from schema import database_check, migrations
+from schema.connect import open_connection
+from schema.errors import Halt, Retry, Standby, TailerError
+from schema.logs import get_logger
+from schema.settings import MySQLAddress, Settings
+
+log = get_logger(__name__)
+
+BACKOFF_SECONDS_MIN = 0.1
+SQL_SECONDS_MAX = 120
+_NEVER_STORABLE = (1153, 1301, 1366, 1406, 1264, 3140)
+"""Packet too large, and values that a column cannot hold: a retry would meet them again."""
+_NOTE_HALT = "INSERT INTO sync_audit (actor, action, details) VALUES ('tailer', 'halted', %s)"
+_READ_LAST_HALT = "SELECT details FROM sync_audit WHERE action = 'halted' ORDER BY id DESC LIMIT 1"
+
+
+class Tailer:
+    """Run it in the main thread; `stop` may be called from a signal handler or another thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._address = settings.tailer()
+        self._stopped = threading.Event()
+        self._source: BinlogSource | None = None
+        self._announcer = Announcer(settings, database=self._address.database)
+        self._backoff_seconds = BACKOFF_SECONDS_MIN
+
+    def stop(self) -> None:
+        """End `run` after the commit that is under way."""
+        self._stopped.set()
+        if self._source is not None:
+            self._source.close()
+
+    def run(self, *, standby: bool = False) -> None:
+        """Follow the binlog until `stop`.
+
+        Raises Halt (recorded in sync_audit), LeaseLost, StartError, and Standby where another tailer lives and `standby` is off.
+        """
+        try:
+            while not self._stopped.is_set():
+                try:
+                    self._pass(standby=standby)
+                except Retry as problem:
+                    self._back_off(problem)
+                except Halt as halt:
+                    self._record(halt)
+                    raise
+        finally:
+            self._announcer.close()
+
+    def _pass(self, *, standby: bool) -> None:
+        try:
+            connection = open_connection(self._address, read_timeout=SQL_SECONDS_MAX, write_timeout=SQL_SECONDS_MAX)
+        except pymysql.err.OperationalError as problem:
+            raise _classed(problem) from problem
+        try:
+            migrations.check_current(connection)
+            database_check.check(connection, self._address.database)
+            require_ready(connection, self._settings)
+            self._take_lease(connection, standby=standby)
+            if not self._stopped.is_set():
+                self._follow(connection, read_start(connection))
+        except (pymysql.err.MySQLError, OSError) as problem:
+            raise _classed(problem) from problem
+        finally:
+            connection.close()
+
+    def _take_lease(self, connection: Connection[Any], *, standby: bool) -> None:
+        is_waiting = False
+        while True:
+            try:
+                take_lease(connection, self._address.database, wait_seconds=1)
+                return
+            except Standby as holder:
+                if not standby:
+                    raise
+                if not is_waiting:
+                    log.info("standby", holder=holder.message)
+                is_waiting = True
+            if self._stopped.is_set():
+                return
+
+    def _follow(self, connection: Connection[Any], state: State) -> None:
+        self._source = source = BinlogSource(
+            connect=_stream_settings(self._address),
+            server_id=self._settings.tailer_server_id or _server_id(self._address),
+            start=state.gtid_set,
+            heartbeat_seconds=self._settings.tailer_heartbeat_seconds,
+        )
+        log.info("running", head=state.head, epoch=state.epoch, gtid_set=str(state.gtid_set), fencing_token=state.fencing_token)
+        follower = Follower(connection, self._settings, state, self._appended)
+        try:
+            for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
+                follower.take(item)
+                if self._stopped.is_set():
+                    break
+            if not self._stopped.is_set():
+                raise Retry("stream_ended", "the binlog stream ended")
+        finally:
+            source.close()
+            self._source = None
+        log.info("stopped", head=follower.state.head)
+
+    def _appended(self, before: State, after: State, batch: list[PendingTx]) -> None:
+        self._backoff_seconds = BACKOFF_SECONDS_MIN
+        if after.head == before.head:
+            return
+        now_us = time.time_ns() // 1000
+        log.info(
+            "appended",
+            changes=after.head - before.head,
+            txs=after.tx - before.tx,
+            head=after.head,
+            gtid=str(batch[-1].gtid),
+            lag_ms=max(0, now_us - batch[-1].commit_time_us) // 1000,
+        )
+        self._announcer.publish(time.monotonic(), old_head=before.head, new_head=after.head, companies=companies_of(batch))
+
+    def _back_off(self, problem: Retry) -> None:
+        log.warning("retrying", code=problem.code, reason=problem.message, seconds=self._backoff_seconds)
+        self._stopped.wait(self._backoff_seconds)
+        self._backoff_seconds = min(self._backoff_seconds * 2, self._settings.tailer_backoff_seconds_max)
+
+    def _record(self, halt: Halt) -> None:
+        """Leave word in sync_audit, once per reason, and complete the error with the checkpoint."""
+        try:
+            connection = open_connection(self._address)
+            try:
+                halt.details = {**halt.details, "checkpoint": str(read_state(connection).gtid_set)}
+                details = {"code": halt.code, "message": halt.message, "hint": halt.hint, **halt.details}
+                with connection.cursor() as cursor:
+                    cursor.execute(_READ_LAST_HALT)
+                    last = cursor.fetchone()
+                    if last is None or orjson.loads(last[0]) != details:
+                        cursor.execute(_NOTE_HALT, (orjson.dumps(details).decode(),))
+                connection.commit()
+            finally:
+                connection.close()
+        except (pymysql.err.MySQLError, OSError) as problem:
+            log.warning("halt_not_recorded", error=type(problem).__name__)
+        log.error("halted", code=halt.code, reason=halt.message, hint=halt.hint, **halt.details)
+
+
+def _classed(problem: pymysql.err.MySQLError | OSError) -> TailerError:
+    """What a driver's error means for the tailer. An interrupted append wrote nothing, or all: the next pass reads which."""
+    number = problem.args[0] if problem.args else 0
+    if number in _NEVER_STORABLE:
+        return Halt("not_storable", f"the change log cannot hold a change: {problem.args[-1]}", hint="raise max_allowed_packet")
+    if isinstance(problem, pymysql.err.ProgrammingError | pymysql.err.IntegrityError | pymysql.err.DataError):
+        return Halt(
+            "append_refused", f"MySQL refuses the append: {problem.args[-1]}", hint="`matrix-sync doctor` checks the privileges"
+        )
+    return Retry("mysql_unavailable", f"{type(problem).__name__} {number}: {problem.args[-1] if problem.args else ''}")
+
+
+def _stream_settings(address: MySQLAddress) -> ConnectionSettings:
+    return ConnectionSettings(
+        host=address.host, port=address.port, user=address.user, password=address.password, unix_socket=address.socket
+    )
+
+
+def _server_id(address: MySQLAddress) -> int:
+    """A replica id that is ours and stays the same: a second tailer of the database never gets as far as using it."""
+    return 0x4D000000 | zlib.crc32(f"{address.host}:{address.port}/{address.database}".encode()) & 0xFFFFFF

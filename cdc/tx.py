@@ -1,0 +1,375 @@
+"""The events of a binlog as transactions: begin, the rows that are wanted, end. Nothing is skipped in silence.
+
+Every GTID gives a TxBegin and a TxEnd, also when nothing in it is wanted, so that the checkpoint moves. Rows come out as
+they are read, so a transaction of any size needs the memory of one event; whoever takes them must not show them before
+the TxEnd. Rows of an XA transaction wait here for its outcome. Tables that are not wanted are never decoded.
+
+What the items become is `tailer.py` and `derive.py`; whether a DDL matters, too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cdc import events as e
+from cdc.decode import RowChange, decode_rows, ends_statement, table_id
+from cdc.events import RawEvent
+from cdc.gtid import Gtid
+from cdc.gtid_event import parse_gtid_event
+from cdc.query_event import Query, Statement, parse_query
+from cdc.table_map import TableMap, parse_table_map, read_table_name
+from schema.errors import Halt
+
+XA_HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Row events of XA transactions that may wait for their outcome, together."""
+TABLE_MAPS_MAX: Final = 2_000
+"""Table maps remembered by their bytes; more tables than that cost a parse again."""
+_NO_TABLE: Final = b"\xff\xff\xff\0\0\0"
+"""The table id of a row event without rows that only ends a statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxBegin:
+    """A transaction's GTID event at `file`:`pos`. `commit_time_us` is Unix time in µs, of the first server's commit."""
+
+    gtid: Gtid
+    server_id: int
+    commit_time_us: int
+    file: str
+    pos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Changes of one row event. `statement` is the SQL text where the server logs it (binlog_rows_query_log_events)."""
+
+    table: str
+    columns: TableMap
+    statement: str | None
+    changes: list[RowChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Ddl:
+    """A statement that changed definitions, accounts or nothing. `schema` is the session's default one; `schemas` those
+    that the server names, empty when it names none."""
+
+    schema: str
+    sql: str
+    schemas: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TxEnd:
+    """The end of transaction `gtid`. `gtids` are those that are done with it and may join the checkpoint: none for an XA
+    PREPARE, both with its COMMIT or ROLLBACK. `is_last_buffered`: the stream has no more right now, so flush."""
+
+    gtid: Gtid
+    file: str
+    end_pos: int
+    gtids: tuple[Gtid, ...]
+    is_last_buffered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The server lives and has nothing (more) to send. Comes between transactions or inside one."""
+
+    file: str
+    pos: int
+
+
+Item = TxBegin | Rows | Ddl | TxEnd | Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    gtid: Gtid
+    rows: list[Rows]
+    held_bytes: int
+
+
+def assemble(
+    events: Iterable[RawEvent],
+    database: str,
+    tables_wanted: Callable[[str, str], bool],
+    is_drained: Callable[[], bool] = lambda: False,
+) -> Iterator[Item]:
+    """Transactions of a stream that starts between two of them.
+
+    `tables_wanted(schema, table)` is asked once for each form of a table; only tables of `database` are asked about.
+    Raises Halt with `gtid`, `file` and `pos` in its details; what `events` raises comes through.
+    """
+    assembler = TxAssembler(database, tables_wanted, is_drained)
+    for event in events:
+        yield from assembler.feed(event)
+
+
+class TxAssembler:
+    """The state between events. One stream, one assembler: a new connection starts with a new one."""
+
+    def __init__(
+        self, database: str, tables_wanted: Callable[[str, str], bool], is_drained: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._database = database
+        self._tables_wanted = tables_wanted
+        self._is_drained = is_drained
+        self._known_maps: dict[bytes, TableMap | None] = {}
+        self._prepared: dict[str, _Prepared] = {}
+        self._handlers: dict[int, Callable[[RawEvent], Iterable[Item]]] = {
+            e.GTID: self._begin,
+            e.GTID_TAGGED: self._begin,
+            e.ANONYMOUS_GTID: self._refuse_anonymous,
+            e.QUERY: self._query,
+            e.EXECUTE_LOAD_QUERY: self._query,
+            e.TABLE_MAP: self._table_map,
+            e.ROWS_QUERY: self._rows_query,
+            e.XID: self._commit,
+            e.XA_PREPARE: self._xa_prepare,
+            e.INCIDENT: self._refuse_incident,
+            e.HEARTBEAT: self._heartbeat,
+            e.HEARTBEAT_V2: self._heartbeat,
+            **dict.fromkeys(e.ROWS_EVENTS, self._rows),
+            **dict.fromkeys((e.ROTATE, e.STOP, e.FORMAT_DESCRIPTION, e.PREVIOUS_GTIDS), self._file_boundary),
+            **dict.fromkeys(_WITHOUT_MEANING, _nothing),
+        }
+        self._reset()
+
+    def _reset(self) -> None:
+        self._gtid: Gtid | None = None
+        self._is_open = False
+        self._xid: str | None = None
+        self._held: list[Rows] = []
+        self._held_bytes = 0
+        self._statement: str | None = None
+        self._maps: dict[bytes, TableMap | None] = {}
+        self._rows_given = 0
+        self._savepoints: dict[str, int] = {}
+
+    def feed(self, event: RawEvent) -> Iterable[Item]:
+        """The items that one event completes. Raises Halt."""
+        try:
+            handler = self._handlers.get(event.type)
+            if handler is None:
+                return self._unknown(event)
+            return handler(event)
+        except Halt as halt:
+            halt.details = {**self._place(event), **halt.details}
+            raise
+        except (ValueError, IndexError, struct.error) as problem:
+            raise Halt(
+                "event_malformed",
+                f"an event of type {event.type} cannot be read: {problem}",
+                hint="mysqlbinlog --verify-binlog-checksum shows whether the file is damaged",
+                details=self._place(event),
+            ) from problem
+
+    def _place(self, event: RawEvent) -> dict[str, object]:
+        return {"gtid": str(self._gtid or ""), "file": event.file, "pos": event.start_pos, "event": event.type}
+
+    def _begin(self, event: RawEvent) -> Iterable[Item]:
+        if self._gtid is not None:
+            raise Halt("tx_incomplete", f"transaction {self._gtid} has no end before the next one begins")
+        start = parse_gtid_event(event)
+        self._gtid = start.gtid
+        return (TxBegin(start.gtid, event.server_id, start.commit_time_us, event.file, event.start_pos),)
+
+    def _end(self, event: RawEvent, *gtids: Gtid) -> TxEnd:
+        gtid = self._needs_gtid()
+        self._reset()
+        return TxEnd(gtid, event.file, event.end_pos, gtids, self._is_drained())
+
+    def _commit(self, event: RawEvent) -> Iterable[Item]:
+        return (self._end(event, self._needs_gtid()),)
+
+    def _needs_gtid(self) -> Gtid:
+        if self._gtid is None:
+            raise Halt("tx_incomplete", "an event of a transaction stands before any GTID event")
+        return self._gtid
+
+    def _query(self, event: RawEvent) -> Iterable[Item]:
+        gtid = self._needs_gtid()
+        if event.body.endswith(b"\0BEGIN"):
+            self._is_open = True
+            return ()
+        query = parse_query(event.body if event.type == e.QUERY else event.body[:13] + event.body[26:])
+        match query.statement:
+            case Statement.BEGIN:
+                self._is_open = True
+                return ()
+            case Statement.COMMIT:
+                return self._commit(event)
+            case Statement.ROLLBACK:
+                self._refuse_rollback(0)
+                return (self._end(event, gtid),)
+            case Statement.DDL:
+                ddl = Ddl(query.schema, query.sql, query.schemas or frozenset())
+                return (ddl,) if self._is_open else (ddl, self._end(event, gtid))
+            case Statement.DATA:
+                self._refuse_statement_format(query)
+                return () if self._is_open else (self._end(event, gtid),)
+            case Statement.SAVEPOINT | Statement.ROLLBACK_TO | Statement.RELEASE:
+                self._savepoint(query)
+                return ()
+            case _:
+                return self._xa_query(event, query)
+
+    def _savepoint(self, query: Query) -> None:
+        if query.statement is Statement.SAVEPOINT:
+            self._savepoints[query.savepoint] = self._rows_given
+        elif query.statement is Statement.ROLLBACK_TO:
+            self._refuse_rollback(self._savepoints.get(query.savepoint, 0))
+
+    def _refuse_rollback(self, rows_before: int) -> None:
+        """MySQL cuts undone rows out of the binlog, but for transactions that also wrote a table without transactions."""
+        if self._rows_given > rows_before:
+            raise Halt(
+                "rollback_logged",
+                "the binlog holds rows of synced tables that were rolled back afterwards",
+                hint="a transaction mixed synced tables with non-InnoDB ones; convert those to InnoDB, skip, reconcile",
+            )
+
+    def _refuse_statement_format(self, query: Query) -> None:
+        if query.may_write(self._database):
+            raise Halt(
+                "statement_format",
+                f"a change of {self._database} was logged as a statement, without its rows",
+                hint="SET PERSIST binlog_format = ROW and look for sessions that change it, then skip and reconcile",
+                details={"schema": query.schema},
+            )
+
+    def _table_map(self, event: RawEvent) -> Iterable[Item]:
+        body = event.body
+        key = body[8:]
+        try:
+            found = self._known_maps[key]
+        except KeyError:
+            schema, table = read_table_name(body)
+            is_wanted = schema == self._database and self._tables_wanted(schema, table)
+            if len(self._known_maps) >= TABLE_MAPS_MAX:
+                self._known_maps.clear()
+            found = self._known_maps[key] = parse_table_map(body) if is_wanted else None
+        self._maps[table_id(body)] = found
+        return ()
+
+    def _rows_query(self, event: RawEvent) -> Iterable[Item]:
+        self._statement = event.body[1:].decode("utf-8", "replace")  # the length byte before it wraps at 256
+        return ()
+
+    def _rows(self, event: RawEvent) -> Iterable[Item]:
+        self._needs_gtid()
+        body = event.body
+        number = table_id(body)
+        is_last = ends_statement(body)
+        try:
+            table = self._maps[number]
+        except KeyError:
+            if number == _NO_TABLE:
+                return ()
+            raise Halt(
+                "table_map_missing",
+                "rows stand in the binlog without the table map that says what they are",
+                hint="start from a transaction's beginning (a GTID set), never from inside one",
+            ) from None
+        finally:
+            if is_last:
+                self._maps = {}
+        if table is None:
+            return ()
+        rows = Rows(table.table, table, self._statement, decode_rows(table, event))
+        self._rows_given += len(rows.changes)
+        if self._xid is None:
+            return (rows,)
+        self._hold(rows, len(body))
+        return ()
+
+    def _hold(self, rows: Rows, size: int) -> None:
+        self._held.append(rows)
+        self._held_bytes += size
+        if self._held_bytes + sum(prepared.held_bytes for prepared in self._prepared.values()) > XA_HELD_BYTES_MAX:
+            raise Halt(
+                "xa_too_large",
+                f"XA transactions without outcome hold more than {XA_HELD_BYTES_MAX} bytes of rows",
+                hint="end prepared transactions (XA RECOVER lists them), then start the tailer again",
+            )
+
+    def _xa_query(self, event: RawEvent, query: Query) -> Iterable[Item]:
+        gtid = self._needs_gtid()
+        if query.statement is Statement.XA_START:
+            self._is_open, self._xid = True, query.xid
+            return ()
+        if query.statement is Statement.XA_END:
+            return ()
+        prepared = self._prepared.pop(query.xid, None)
+        if query.statement is Statement.XA_ROLLBACK:
+            return (self._end(event, *((prepared.gtid,) if prepared else ()), gtid),)
+        if prepared is None:
+            raise Halt(
+                "xa_unknown",
+                f"XA COMMIT {query.xid} ends a transaction that was prepared before the position where reading began",
+                hint="skip this event and reconcile the tables that it wrote",
+            )
+        return (*prepared.rows, self._end(event, prepared.gtid, gtid))
+
+    def _xa_prepare(self, event: RawEvent) -> Iterable[Item]:
+        gtid = self._needs_gtid()
+        if self._xid is None:
+            raise Halt("tx_incomplete", "an XA PREPARE stands in a transaction without XA START")
+        held = self._held
+        if event.body[0]:  # XA COMMIT … ONE PHASE
+            return (*held, self._end(event, gtid))
+        self._prepared[self._xid] = _Prepared(gtid, held, self._held_bytes)
+        return (self._end(event),)
+
+    def _file_boundary(self, event: RawEvent) -> Iterable[Item]:
+        if self._gtid is not None and not event.flags & e.FLAG_ARTIFICIAL and event.end_pos:
+            raise Halt("tx_incomplete", f"transaction {self._gtid} has no end in its binlog file")
+        return ()
+
+    def _heartbeat(self, event: RawEvent) -> Iterable[Item]:
+        return (Heartbeat(event.file, event.end_pos),)
+
+    def _refuse_anonymous(self, event: RawEvent) -> Iterable[Item]:
+        raise Halt(
+            "gtid_mode_off",
+            "a transaction has no GTID",
+            hint="SET PERSIST gtid_mode = ON (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then reconcile",
+        )
+
+    def _refuse_incident(self, event: RawEvent) -> Iterable[Item]:
+        reason = event.body[3:].decode("utf-8", "replace")
+        raise Halt(
+            "incident",
+            f"the server lost events and says so: {reason[:200]}",
+            hint="skip this event and reconcile every synced table",
+        )
+
+    def _unknown(self, event: RawEvent) -> Iterable[Item]:
+        if event.flags & e.FLAG_IGNORABLE:
+            return ()
+        raise Halt(
+            "unknown_event",
+            f"an event of type {event.type} is not known and not marked as ignorable",
+            hint="use a version of matrix-sync that knows this server's events",
+        )
+
+
+def _nothing(event: RawEvent) -> Iterable[Item]:
+    return ()
+
+
+_WITHOUT_MEANING: Final = (
+    e.INTVAR,
+    e.RAND,
+    e.USER_VAR,
+    e.BEGIN_LOAD_QUERY,
+    e.APPEND_BLOCK,
+    e.DELETE_FILE,
+    e.IGNORABLE,
+    e.TRANSACTION_CONTEXT,
+    e.VIEW_CHANGE,
+)
+"""Parts of statements in text form, whose QUERY event decides, and of group replication, which carry no rows."""

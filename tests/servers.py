@@ -1,0 +1,159 @@
+"""Real servers for the tests: one MySQL and one Redis a session, a fresh database a test, our commands as children.
+
+MySQL and Redis are those of MYSQL_URL and REDIS_URL, else containers where a Docker engine answers, else embedded ones.
+Tests that stop, pause or kill a MySQL take one of their own: `Stack.private_mysql`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import docker
+import docker.errors
+from redis import Redis
+from testcontainers.mysql import MySqlContainer
+from testcontainers.redis import RedisContainer
+
+from cli.children import own_child
+from cli.embedded import MySQLServer, RedisServer
+from cli.embedded.mysql_server import SERVER_SETTINGS
+from cli.embedded.process import Child
+from schema.connect import open_connection
+from schema.migrations import migrate
+from schema.settings import MySQLAddress, Settings
+
+SMALL = {"innodb-buffer-pool-size": "128M", "loose-innodb-redo-log-capacity": "64M"}
+_ROLES = ("api", "tailer", "operator")
+_REDIS_DATABASES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A migrated database of its own, with its accounts; `environ` leads our commands to it."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.settings.admin().database
+
+
+class Stack:
+    """The session's servers. `mysql` and `redis` are None where they are not embedded."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.mysql: MySQLServer | None = None
+        self.redis: RedisServer | None = None
+        self.mysql_url = os.environ.get("MYSQL_URL", "")
+        self.redis_url = os.environ.get("REDIS_URL", "")
+        self._undo = ExitStack()
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:  # stops what has started, should the rest fail
+            self._undo = undo
+            has_docker = not (self.mysql_url and self.redis_url) and _docker_answers()
+            if not self.mysql_url and has_docker:
+                self.mysql_url = self._start_mysql_container()
+            elif not self.mysql_url:
+                self.mysql = undo.enter_context(self.private_mysql("mysql"))
+                self.mysql_url = self.mysql.url
+            if not self.redis_url and has_docker:
+                self.redis_url = self._start_redis_container()
+            elif not self.redis_url:
+                self.redis = undo.enter_context(RedisServer(self.directory / "redis"))
+                self.redis_url = self.redis.url
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def private_mysql(self, name: str, options: Mapping[str, str | int] | None = None) -> MySQLServer:
+        """A MySQL of its own, not started yet: a `with` block starts and stops it."""
+        template = MySQLServer(self.directory / "template")
+        template.initialize()
+        server = MySQLServer(self.directory / name, options={**SMALL, **(options or {})})
+        server.home.mkdir(parents=True)
+        shutil.copytree(template.data, server.data)  # a fifth of the time that a new one takes
+        return server
+
+    @contextmanager
+    def database(self, server: MySQLServer | None = None) -> Iterator[Database]:
+        """A fresh database on `server`, by default the session's, and a flushed Redis database; dropped at the end."""
+        number = next(self._numbers)
+        name = f"test_{secrets.token_hex(4)}"
+        server = server or self.mysql
+        settings = _settings(
+            replace(MySQLAddress.parse(server.url if server else self.mysql_url), database=name),
+            mysql_socket=str(server.socket) if server else "",
+            redis_url=f"{self.redis_url.rsplit('/', 1)[0]}/{number % _REDIS_DATABASES}",
+            state_dir=str(self.directory / name),
+        )
+        with Redis.from_url(settings.redis_url) as redis:
+            redis.flushdb()
+        migrate(settings)
+        try:
+            yield Database(settings, _environ(settings))
+        finally:
+            if server is None or server.is_running:
+                _drop(settings)
+
+    def spawn(self, *words: str, environ: Mapping[str, str]) -> Child:
+        """Start `matrix-sync` with these words; its output is in `Child.output()`. It ends with the session."""
+        log = self.directory / f"{words[0]}-{next(self._numbers)}.log"
+        child = own_child(words, log=log, env={**os.environ, **environ})
+        self._undo.callback(child.kill)
+        child.start()
+        return child
+
+    def _start_mysql_container(self) -> str:
+        flags = " ".join(f"--{name}={value}" for name, value in {**SERVER_SETTINGS, **SMALL}.items())
+        password = secrets.token_urlsafe(12)
+        container = MySqlContainer("mysql:8.4", root_password=password, dbname="matrix_sync").with_command(flags)
+        self._undo.enter_context(container)
+        address = f"{container.get_container_host_ip()}:{container.get_exposed_port(3306)}"
+        return f"mysql://root:{password}@{address}/matrix_sync"
+
+    def _start_redis_container(self) -> str:
+        container = self._undo.enter_context(RedisContainer("redis:8"))
+        return f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+
+
+def _docker_answers() -> bool:
+    try:
+        return bool(docker.from_env(timeout=2).ping())
+    except docker.errors.DockerException:
+        return False
+
+
+def _settings(admin: MySQLAddress, **others: str) -> Settings:
+    accounts = {
+        f"mysql_{role}_url": replace(admin, user=f"{admin.database}_{role}", password=secrets.token_urlsafe(12)).url()
+        for role in _ROLES
+    }
+    return Settings(mysql_url=admin.url(), jwt_secret=secrets.token_urlsafe(32), **accounts, **others)
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    names = ("mysql_socket", "jwt_secret", "state_dir", *(f"mysql_{role}_url" for role in _ROLES))
+    ours = {f"SYNC_{name.upper()}": getattr(settings, name) for name in names}
+    return {"MYSQL_URL": settings.mysql_url, "REDIS_URL": settings.redis_url, **ours}
+
+
+def _drop(settings: Settings) -> None:
+    accounts = [settings.api(), settings.tailer(), settings.operator()]
+    with open_connection(settings.admin()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE `{settings.admin().database}`")
+        for account in accounts:
+            cursor.execute("DROP USER %s", (account.user,))

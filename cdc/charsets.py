@@ -86,8 +86,37 @@ def _decode_utf8(data: bytes) -> str:
     return data.decode()
 
 
+def _mended(codec: str, differences: Mapping[str, str]) -> TextDecoder:
+    """Python's codec, with characters that MySQL has in other places put there."""
+    decode = codecs.lookup(codec).decode
+    places = str.maketrans(dict(differences))
+
+    def decode_text(data: bytes) -> str:
+        text = decode(data, "strict")[0]
+        return text if text.isascii() else text.translate(places)
+
+    return decode_text
+
+
+def _decode_big5(data: bytes) -> str:
+    """Python's codec lacks the seven ETEN characters from F9D6 on, which cp950 has."""
+    return data.decode("big5", _ETEN)
+
+
+def _decode_eten(problem: UnicodeError) -> tuple[str, int]:
+    if isinstance(problem, UnicodeDecodeError):
+        pair = problem.object[problem.start : problem.start + 2]
+        if b"\xf9\xd6" <= pair <= b"\xf9\xdc":
+            return pair.decode("cp950"), problem.start + 2
+    raise problem
+
+
+_ETEN: Final = "matrix_sync_eten"
+codecs.register_error(_ETEN, _decode_eten)
+
 _DECODERS: Final[Mapping[str, TextDecoder]] = {
     "ascii": _codec("ascii"),
+    "big5": _decode_big5,
     "cp1250": _codec("cp1250"),
     "cp1251": _codec("cp1251"),
     "cp1256": _table("cp1256", dict.fromkeys((0x8A, 0x8F, 0x98, 0x9A, 0x9F, 0xAA, 0xC0, 0xFF), UNDEFINED)),
@@ -96,7 +125,9 @@ _DECODERS: Final[Mapping[str, TextDecoder]] = {
     "cp852": _codec("cp852"),
     "cp866": _table("cp866", {0xFC: "\u207f", 0xFD: "\u00b2"}),
     "cp932": _codec("cp932"),
-    "gb18030": _codec("gb18030"),
+    "euckr": _codec("cp949"),
+    "gb18030": _mended("gb18030", {"\ue7c7": "\u1e3f", "\u1e3f": "\ue7c7"}),
+    "gb2312": _codec("gb2312"),
     "gbk": _codec("gbk"),
     "greek": _table("iso8859_7", {0xA1: "\u02bd", 0xA2: "\u02bc", **dict.fromkeys((0xA4, 0xA5, 0xAA), UNDEFINED)}),
     "hebrew": _table("iso8859_8", {0xAF: "\u203e"}),
@@ -108,8 +139,10 @@ _DECODERS: Final[Mapping[str, TextDecoder]] = {
     "latin7": _codec("iso8859_13"),
     "macce": _codec("mac_latin2"),
     "macroman": _codec("mac_roman"),
+    "sjis": _mended("shift_jis", {"\uff3c": "\\"}),
     "tis620": _codec("tis_620"),
     "ucs2": _codec("utf_16_be"),
+    "ujis": _mended("euc_jp", {"\uff3c": "\\"}),
     "utf16": _codec("utf_16_be"),
     "utf16le": _codec("utf_16_le"),
     "utf32": _codec("utf_32_be"),

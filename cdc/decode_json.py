@@ -28,6 +28,8 @@ _DOUBLE: Final = 11
 _STRING: Final = 12
 _OPAQUE: Final = 15
 
+_BASE64_LINE: Final = 76
+"""Characters of base64 after which MySQL puts a line end, also inside JSON."""
 _DEPTH_MAX: Final = 100
 """MySQL refuses deeper documents (error 3157)."""
 _LITERALS: Final = ("null", "true", "false")
@@ -129,7 +131,8 @@ def _container(data: bytes, base: int, width: int, depth: int, *, is_object: boo
 def double_text(value: float) -> str:
     """The shortest digits that mean this double, laid out as MySQL does (`my_gcvt`, strings/dtoa.cc).
 
-    Up to 15 places on either side of the point it writes them out, else with an exponent; a whole number gets `.0`.
+    It writes out up to 15 digits of a whole number and 14 zeros after the point, else it takes an exponent; a whole
+    number gets `.0`.
     """
     if not math.isfinite(value):
         raise Malformed("JSON holds a double that is no number")
@@ -141,7 +144,7 @@ def double_text(value: float) -> str:
     digits = digits.rstrip("0")
     if not digits:
         return f"{sign}0.0"
-    if -14 <= point <= 15:
+    if point >= -14 and (point <= 15 or len(digits) > point):
         if point <= 0:
             return f"{sign}0.{'0' * -point}{digits}"
         return f"{sign}{digits[:point].ljust(point, '0')}.{digits[point:] or '0'}"
@@ -174,7 +177,11 @@ _OPAQUE_TEXT: Final[Mapping[int, Callable[[bytes], str]]] = {
 def _opaque(type_: int, raw: bytes) -> str:
     """A value that JSON has no type for. `type_` is a MySQL column type."""
     read = _OPAQUE_TEXT.get(type_)
-    return read(raw) if read else f'"base64:type{type_}:{base64.b64encode(raw).decode()}"'
+    if read:
+        return read(raw)
+    encoded = base64.b64encode(raw).decode()
+    lines = (encoded[at : at + _BASE64_LINE] for at in range(0, len(encoded), _BASE64_LINE))
+    return quote(f"base64:type{type_}:" + "\n".join(lines))
 
 
 def _length(data: bytes, at: int) -> tuple[int, int]:

@@ -81,7 +81,7 @@ class GtidSet:
             if words == [""]:
                 continue
             uuid, tag = words[0], ""
-            if not _UUID.fullmatch(uuid) or len(words) < 2:
+            if not _UUID.fullmatch(uuid) or len(words) < 2 or _TAG.fullmatch(words[-1]):
                 raise MatrixError("bad_gtid", f"not a GTID set: {part.strip()[:120]!r}")
             for word in words[1:]:
                 if _TAG.fullmatch(word):

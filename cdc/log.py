@@ -115,7 +115,7 @@ class PartWriter:
         self.state = replace(self.state, gtid_set=gtid_set, file=tx.file, pos=tx.end_pos)
         if tx.is_recorded:
             has_changes = self.state.head > head_before
-            versions = (head_before + 1, self.state.head) if has_changes else (None, None)
+            versions = (head_before + 1 if has_changes else None, self.state.head)
             insert_rows(self.connection, f"INSERT INTO sync_tx ({_TX_COLUMNS}) VALUES ", [_tx_literal(self.state, tx, versions)])
 
     def _row(self, tx: PendingTx, entry: Entry | Redelivery, version: int) -> ChangeRow | None:
@@ -220,7 +220,7 @@ def change_literal(row: ChangeRow, chain: bytes) -> str:
     return f"({','.join(map(literal, row.values()))},{literal_bytes(chain)})"
 
 
-def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int | None]) -> str:
+def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int]) -> str:
     values: Iterable[Any] = (
         state.tx,
         state.epoch,

@@ -74,7 +74,14 @@ class Query:
         """Whether the statement can have written a table of `schema`. Errs on the side of yes."""
         if self.schemas is not None:
             return schema in self.schemas
-        return self.schema == schema or _names_schema(self.sql, schema, self.sql_mode)
+        return self.schema == schema or self.names_schema(schema)
+
+    def names_schema(self, schema: str) -> bool:
+        """Whether the text names `schema` before a dot, outside of strings and comments."""
+        strings = _STRINGS if self.sql_mode & _ANSI_QUOTES else f"{_STRINGS}|{_DOUBLE_QUOTED}"
+        bare = re.sub(f"{strings}|{_COMMENTS}", " ", self.sql, flags=re.DOTALL)
+        name = re.escape(schema)
+        return bool(re.search(rf"""(?:`{name}`|"{name}"|(?<![\w$`"]){name})\s*\.""", bare, re.IGNORECASE))
 
 
 def parse_query(body: bytes) -> Query:
@@ -189,11 +196,3 @@ def _read_schemas(raw: bytes, at: int) -> tuple[frozenset[str] | None, int]:
 _STRINGS: Final = r"'(?:[^'\\]|\\.|'')*'"
 _DOUBLE_QUOTED: Final = r'"(?:[^"\\]|\\.|"")*"'
 _COMMENTS: Final = r"/\*(?!!).*?\*/|#[^\n]*|--\s[^\n]*"
-
-
-def _names_schema(sql: str, schema: str, sql_mode: int) -> bool:
-    """Whether the text names `schema` before a dot, outside of strings and comments."""
-    noise = f"{_STRINGS}|{_COMMENTS}" if sql_mode & _ANSI_QUOTES else f"{_STRINGS}|{_DOUBLE_QUOTED}|{_COMMENTS}"
-    bare = re.sub(noise, " ", sql, flags=re.DOTALL)
-    name = re.escape(schema)
-    return bool(re.search(rf"""(?:`{name}`|"{name}"|(?<![\w$`"]){name})\s*\.""", bare, re.IGNORECASE))

@@ -57,6 +57,8 @@ _META_BYTES: Final[Mapping[int, int]] = {
 }
 _SIGNED_TYPES: Final = frozenset({TINY, SHORT, INT24, LONG, LONGLONG, NEWDECIMAL, FLOAT, DOUBLE})
 _TEXT_TYPES: Final = frozenset({STRING, VARCHAR, VAR_STRING, BLOB})
+_CHARSET_TYPES: Final = _TEXT_TYPES | {VECTOR}
+"""Types for which the metadata holds a charset."""
 
 _SIGNEDNESS: Final = 1
 _DEFAULT_CHARSET: Final = 2
@@ -226,7 +228,7 @@ def _build_columns(kinds: list[tuple[int, int]], nullable: int, fields: Mapping[
 
     unsigned = _read_bits(fields.get(_SIGNEDNESS, b""), places(_SIGNED_TYPES.__contains__))
     visible = _read_bits(fields[_VISIBILITY], list(range(count))) if _VISIBILITY in fields else set(range(count))
-    texts = places(_TEXT_TYPES.__contains__)
+    texts = places(_CHARSET_TYPES.__contains__)
     collations = _read_collations(fields, _DEFAULT_CHARSET, _COLUMN_CHARSET, texts)
     labelled = places((ENUM, SET).__contains__)
     collations.update(_read_collations(fields, _LABEL_DEFAULT_CHARSET, _LABEL_CHARSET, labelled))

@@ -55,7 +55,7 @@ class Rows:
 @dataclass(frozen=True, slots=True)
 class Ddl:
     """A statement that changed definitions, accounts or nothing. `schema` is the session's default one; `schemas` those
-    that the server names, empty when it names none."""
+    it may concern: as the server says (for TRUNCATE it says nothing: the default one) and ours if the text names it."""
 
     schema: str
     sql: str
@@ -206,7 +206,7 @@ class TxAssembler:
                 self._refuse_rollback(0)
                 return (self._end(event, gtid),)
             case Statement.DDL:
-                ddl = Ddl(query.schema, query.sql, query.schemas or frozenset())
+                ddl = self._ddl(query)
                 return (ddl,) if self._is_open else (ddl, self._end(event, gtid))
             case Statement.DATA:
                 self._refuse_statement_format(query)
@@ -216,6 +216,12 @@ class TxAssembler:
                 return ()
             case _:
                 return self._xa_query(event, query)
+
+    def _ddl(self, query: Query) -> Ddl:
+        schemas = query.schemas or frozenset({query.schema})
+        if query.names_schema(self._database):
+            schemas |= {self._database}
+        return Ddl(query.schema, query.sql, schemas)
 
     def _savepoint(self, query: Query) -> None:
         if query.statement is Statement.SAVEPOINT:
@@ -327,6 +333,8 @@ class TxAssembler:
     def _file_boundary(self, event: RawEvent) -> Iterable[Item]:
         if self._gtid is not None and not event.flags & e.FLAG_ARTIFICIAL and event.end_pos:
             raise Halt("tx_incomplete", f"transaction {self._gtid} has no end in its binlog file")
+        if event.type == e.PREVIOUS_GTIDS and self._is_drained():
+            return (Heartbeat(event.file, event.end_pos),)  # a new file: what came before it is the last there is
         return ()
 
     def _heartbeat(self, event: RawEvent) -> Iterable[Item]:

@@ -25,12 +25,12 @@ class DemoLogin:
     company_id: int
 
 
-def is_ready(api_url: str) -> bool:
-    """Whether `GET /api/ready` answers 200."""
+def ready_status(api_url: str) -> int | None:
+    """What `GET /api/ready` answers: 200, or 503 while something is missing; None while nobody answers."""
     try:
-        return _request(api_url, "GET", "/api/ready")[0] == 200
+        return _request(api_url, "GET", "/api/ready")[0]
     except (OSError, http.client.HTTPException):
-        return False
+        return None
 
 
 def ensure_demo_login(home: Home, api_url: str) -> DemoLogin:

@@ -16,6 +16,13 @@ from schema.errors import Halt, MatrixError
 # name → the module and the click command in it
 COMMANDS = {
     "up": "cli.up:up",
+    "migrate": "cli.migrate:migrate",
+    "tail": "cli.tail:tail",
+    "doctor": "cli.doctor:doctor",
+    "binlog": "cli.binlog:binlog",
+    "replay": "cli.replay:replay",
+    "explain": "cli.explain:explain",
+    "checkpoint": "cli.checkpoint:checkpoint",
 }
 
 
@@ -43,7 +50,7 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command of the command line; an error of ours is one message and an exit code."""
     try:
-        cli()
+        cli(prog_name="matrix-sync")
     except MatrixError as problem:
         hint = f"\n  {problem.hint}" if problem.hint else ""
         click.echo(f"matrix-sync: {problem.message}{hint}", err=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.children import own_child
-from cli.demo_login import DemoLogin, ensure_demo_login, is_ready
+from cli.demo_login import DemoLogin, ensure_demo_login, ready_status
 from cli.embedded import MySQLServer, RedisServer, programs
 from cli.embedded.claim import make_private_dir, write_private
 from cli.embedded.process import Child
@@ -119,8 +119,12 @@ class Stack:
             self._supervisor.start(self._children[name])
 
     def _wait_until_ready(self) -> None:
+        """A halted tailer is not waited for: the operator's commands need the servers, and devices may still read."""
         deadline = time.monotonic() + _READY_TIMEOUT_S
-        while not is_ready(self.api_url):
+        while (status := ready_status(self.api_url)) != 200:
+            if status is not None and self._children["tail"].exit_code == EXIT_HALTED:
+                self._supervisor.check()
+                return
             for child in self._children.values():
                 if child.exit_code not in (None, EXIT_HALTED):
                     message = f"matrix-sync {child.name} ended:\n{child.last_lines()}"

@@ -43,6 +43,15 @@ RESERVED = frozenset({"id", "company_id", "created_at", "updated_at", "deleted_a
 """Columns that never take effect from a client's `data`."""
 
 
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """Columns whose values are unique in a company: a document number over all rows, anything else among live ones."""
+
+    name: str
+    columns: tuple[str, ...]
+    is_document_number: bool = False
+
+
 @dataclass(frozen=True)
 class Table:
     """One synced table: `own` are the columns a client may write, `head` the reference to the document a line belongs to."""
@@ -51,6 +60,7 @@ class Table:
     own: tuple[Column, ...]
     policy: Policy = Policy.SERVER_WINS
     head: str | None = None
+    unique: UniqueKey | None = None
     is_scope: bool = False
 
     @cached_property
@@ -155,6 +165,7 @@ _ALL = (
             flag("is_active", default=True),
         ),
         Policy.MERGE,
+        unique=UniqueKey("products_sku", ("sku",)),
     ),
     Table(
         "accounts",
@@ -168,6 +179,7 @@ _ALL = (
             flag("is_system"),
             flag("is_active", default=True),
         ),
+        unique=UniqueKey("accounts_code", ("code",)),
     ),
     Table(
         "payment_accounts",
@@ -222,6 +234,14 @@ _ALL = (
             enum("status", "draft", "sent", "paid", "overdue", "void", default="draft"),
             long_text("notes"),
         ),
+        unique=UniqueKey(
+            "invoices_invoice_number",
+            (
+                "invoice_type",
+                "invoice_number",
+            ),
+            is_document_number=True,
+        ),
     ),
     Table(
         "account_transactions",
@@ -260,6 +280,7 @@ _ALL = (
             text("attachment_path"),
             reference("created_by_user_id", "users"),
         ),
+        unique=UniqueKey("payment_ins_receipt_no", ("receipt_no",), is_document_number=True),
     ),
     Table(
         "payment_in_lines",
@@ -282,6 +303,7 @@ _ALL = (
             text("attachment_path"),
             reference("created_by_user_id", "users"),
         ),
+        unique=UniqueKey("payment_outs_voucher_no", ("voucher_no",), is_document_number=True),
     ),
     Table(
         "payment_out_lines",
@@ -307,7 +329,9 @@ _ALL = (
         ),
         head="transaction_id",
     ),
-    Table("settings", (text("name", required=True), json_value("value")), Policy.MANUAL),
+    Table(
+        "settings", (text("name", required=True), json_value("value")), Policy.MANUAL, unique=UniqueKey("settings_name", ("name",))
+    ),
 )
 
 TABLES: MappingProxyType[str, Table] = MappingProxyType({table.name: table for table in _ALL})

@@ -80,7 +80,8 @@ CREATE TABLE sync_lease (
     CONSTRAINT sync_lease_one_row CHECK (id = 1)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_0900_bin;
 
--- One row per MySQL transaction that made changes or came from the API; first_version is NULL where it changed nothing synced.
+-- One row per MySQL transaction that made changes or came from the API; first_version is NULL where it changed nothing synced,
+-- last_version is the head after it in any case: where in the order of versions it stands.
 -- The epoch is part of the unique key: after a binlog reset a server counts its GTIDs from 1 again.
 CREATE TABLE sync_tx (
     tx BIGINT UNSIGNED NOT NULL,
@@ -93,7 +94,7 @@ CREATE TABLE sync_tx (
     origin ENUM('device', 'api', 'external', 'reconcile', 'system') NOT NULL,
     origin_id BIGINT UNSIGNED NULL,
     first_version BIGINT UNSIGNED NULL,
-    last_version BIGINT UNSIGNED NULL,
+    last_version BIGINT UNSIGNED NOT NULL,
     statement MEDIUMTEXT NULL,
     PRIMARY KEY (tx),
     UNIQUE KEY sync_tx_gtid (epoch, gtid),
@@ -175,7 +176,8 @@ CREATE TABLE sync_redeliveries (
     device_id VARCHAR(128) COLLATE utf8mb4_0900_bin NOT NULL,
     table_name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     record_id BIGINT UNSIGNED NOT NULL,
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    KEY sync_redeliveries_device (company_id, device_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_0900_bin;
 
 -- Written by the snapshot around each range it reads.

@@ -7,10 +7,12 @@ Tests that stop, pause or kill a MySQL take one of their own: `Stack.private_mys
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +20,14 @@ from typing import Self
 
 import docker
 import docker.errors
+import pymysql
 from redis import Redis
-from testcontainers.mysql import MySqlContainer
-from testcontainers.redis import RedisContainer
+from redis.exceptions import RedisError
+from testcontainers.core.container import DockerContainer
 
 from cli.children import own_child
 from cli.embedded import MySQLServer, RedisServer
-from cli.embedded.mysql_server import SERVER_SETTINGS
+from cli.embedded.mysql_server import SYNC_SETTINGS
 from cli.embedded.process import Child
 from schema.connect import open_connection
 from schema.migrations import migrate
@@ -33,6 +36,7 @@ from schema.settings import MySQLAddress, Settings
 SMALL = {"innodb-buffer-pool-size": "128M", "loose-innodb-redo-log-capacity": "64M"}
 _ROLES = ("api", "tailer", "operator")
 _REDIS_DATABASES = 16
+_CONTAINER_START_S = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +98,23 @@ class Stack:
         number = next(self._numbers)
         name = f"test_{secrets.token_hex(4)}"
         server = server or self.mysql
-        settings = _settings(
-            replace(MySQLAddress.parse(server.url if server else self.mysql_url), database=name),
-            mysql_socket=str(server.socket) if server else "",
-            redis_url=f"{self.redis_url.rsplit('/', 1)[0]}/{number % _REDIS_DATABASES}",
-            state_dir=str(self.directory / name),
-        )
+        admin = replace(MySQLAddress.parse(server.url if server else self.mysql_url), database=name)
+        values = {
+            "mysql_url": admin.url(),
+            **_accounts(admin),
+            "mysql_socket": str(server.socket) if server else "",
+            "redis_url": f"{self.redis_url.rsplit('/', 1)[0]}/{number % _REDIS_DATABASES}",
+            "jwt_secret": secrets.token_urlsafe(32),
+            "state_dir": str(self.directory / name),
+        }
+        config = self.directory / f"{name}.toml"
+        config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+        settings = Settings.load(config, env={})
         with Redis.from_url(settings.redis_url) as redis:
             redis.flushdb()
         migrate(settings)
         try:
-            yield Database(settings, _environ(settings))
+            yield Database(settings, {"SYNC_CONFIG": str(config)})
         finally:
             if server is None or server.is_running:
                 _drop(settings)
@@ -112,43 +122,62 @@ class Stack:
     def spawn(self, *words: str, environ: Mapping[str, str]) -> Child:
         """Start `matrix-sync` with these words; its output is in `Child.output()`. It ends with the session."""
         log = self.directory / f"{words[0]}-{next(self._numbers)}.log"
-        child = own_child(words, log=log, env={**os.environ, **environ})
+        child = own_child(words, log=log, env={**clean_environ(), **environ})
         self._undo.callback(child.kill)
         child.start()
         return child
 
     def _start_mysql_container(self) -> str:
-        flags = " ".join(f"--{name}={value}" for name, value in {**SERVER_SETTINGS, **SMALL}.items())
         password = secrets.token_urlsafe(12)
-        container = MySqlContainer("mysql:8.4", root_password=password, dbname="matrix_sync").with_command(flags)
-        self._undo.enter_context(container)
-        address = f"{container.get_container_host_ip()}:{container.get_exposed_port(3306)}"
-        return f"mysql://root:{password}@{address}/matrix_sync"
+        flags = " ".join(f"--{name}={value}" for name, value in {**SYNC_SETTINGS, **SMALL}.items())
+        container = DockerContainer("mysql:8.4").with_env("MYSQL_ROOT_PASSWORD", password).with_command(flags)
+        url = f"mysql://root:{password}@{self._start_container(container, 3306)}/matrix_sync"
+        _wait_until(lambda: open_connection(MySQLAddress.parse(url), with_database=False).close())
+        return url
 
     def _start_redis_container(self) -> str:
-        container = self._undo.enter_context(RedisContainer("redis:8"))
-        return f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        url = f"redis://{self._start_container(DockerContainer('redis:8'), 6379)}/0"
+        _wait_until(lambda: Redis.from_url(url).ping())
+        return url
+
+    def _start_container(self, container: DockerContainer, port: int) -> str:
+        self._undo.enter_context(container.with_exposed_ports(port))
+        return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+
+
+def _wait_until(answers: Callable[[], object]) -> None:
+    deadline = time.monotonic() + _CONTAINER_START_S
+    while True:
+        try:
+            answers()
+        except (pymysql.err.OperationalError, RedisError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _docker_answers() -> bool:
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if host.startswith("unix://") and not Path(host.removeprefix("unix://")).is_socket():
+        return False
     try:
         return bool(docker.from_env(timeout=2).ping())
     except docker.errors.DockerException:
         return False
 
 
-def _settings(admin: MySQLAddress, **others: str) -> Settings:
-    accounts = {
+def clean_environ() -> dict[str, str]:
+    """Ours without what leads a command to other servers."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SYNC_", "MYSQL_", "REDIS_"))}
+
+
+def _accounts(admin: MySQLAddress) -> dict[str, str]:
+    return {
         f"mysql_{role}_url": replace(admin, user=f"{admin.database}_{role}", password=secrets.token_urlsafe(12)).url()
         for role in _ROLES
     }
-    return Settings(mysql_url=admin.url(), jwt_secret=secrets.token_urlsafe(32), **accounts, **others)
-
-
-def _environ(settings: Settings) -> dict[str, str]:
-    names = ("mysql_socket", "jwt_secret", "state_dir", *(f"mysql_{role}_url" for role in _ROLES))
-    ours = {f"SYNC_{name.upper()}": getattr(settings, name) for name in names}
-    return {"MYSQL_URL": settings.mysql_url, "REDIS_URL": settings.redis_url, **ours}
 
 
 def _drop(settings: Settings) -> None:

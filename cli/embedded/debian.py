@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cli.embedded.process import tethered
 from schema.errors import StartError
 
 SUITE = "sid"
@@ -57,8 +59,10 @@ class DebianPackages:
     A bundle is a name of ours and the packages in it; its root is whole or absent.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, archive: str | None = None) -> None:
+        """`archive` is the URI of a Debian archive; None for the one that the machine's own apt uses."""
         self._cache = cache
+        self._archive = archive
 
     def fetch(self, bundles: Mapping[str, Sequence[str]], say: Callable[[str], None] = lambda _: None) -> None:
         """Download and unpack those that are not there yet; other processes wait for us and find them done.
@@ -99,7 +103,7 @@ class DebianPackages:
     def _fetch(self, bundles: Mapping[str, Sequence[str]]) -> None:
         apt = self._cache / "apt"
         shutil.rmtree(apt, ignore_errors=True)  # of a download cut short
-        config = _configure(apt)
+        config = _configure(apt, self._archive)
         _run("apt-get", "-qq", "update", config=config)
         for bundle, packages in bundles.items():
             archives = apt / bundle
@@ -118,7 +122,7 @@ class DebianPackages:
         unfinished.rename(self.root(bundle))
 
 
-def _configure(apt: Path) -> Path:
+def _configure(apt: Path, archive: str | None) -> Path:
     """Write the settings of an apt that thinks nothing is installed, and return their file."""
     missing = [tool for tool in _TOOLS if not shutil.which(tool)]
     if missing:
@@ -129,7 +133,8 @@ def _configure(apt: Path) -> Path:
         raise StartError("packages_unavailable", message, hint=_HINT)
     (apt / "lists" / "partial").mkdir(parents=True)
     (apt / "status").touch()
-    (apt / "sources.list").write_text(_SOURCES.format(keyring=keyring, archive=_machine_archive(), suite=SUITE))
+    sources = _SOURCES.format(keyring=keyring, archive=archive or _machine_archive(), suite=SUITE)
+    (apt / "sources.list").write_text(sources)
     architecture = _run("dpkg", "--print-architecture").strip()
     config = apt / "apt.conf"
     config.write_text(_run("apt-config", "dump", "Acquire") + _APT_CONF.format(apt=apt, architecture=architecture))
@@ -137,20 +142,40 @@ def _configure(apt: Path) -> Path:
 
 
 def _machine_archive() -> str:
-    """The Debian archive in this machine's apt sources: its main suite, not a security or update one."""
-    targets = _run("apt-get", "indextargets", "--format", "$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)")
-    for target in targets.splitlines():
-        origin, release, component, uri = target.split("|")
-        # The origin is known only after the machine's first `apt-get update`.
-        if component == "main" and "-" not in release and "security" not in uri and origin in ("Debian", ""):
-            return uri
-    raise StartError("packages_unavailable", "there is no Debian archive in this machine's apt sources", hint=_HINT)
+    """The Debian archive in this machine's apt sources: its main suite, not a security or update one.
+
+    Whose an archive is stands in its lists. A machine that never ran `apt-get update` has none: there the suite decides,
+    and of two the one that looks like a mirror of Debian; if it is not one, its signature will not do.
+    """
+    known = [uri for origin, _, uri in _main_targets() if origin == "Debian"]
+    guessed = [uri for _, suite, uri in _main_targets("--no-release-info") if suite in _own_suites()] if not known else []
+    found = [*known, *sorted(guessed, key=lambda uri: not uri.rstrip("/").endswith("/debian"))]
+    if not found:
+        raise StartError("packages_unavailable", "there is no Debian archive in this machine's apt sources", hint=_HINT)
+    return found[0]
+
+
+def _main_targets(*options: str) -> list[tuple[str, str, str]]:
+    """Origin, suite and URI of each archive that has a component main, without security and update suites."""
+    said = _run("apt-get", *options, "indextargets", "--format", "$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)")
+    targets = [line.split("|") for line in said.splitlines() if line.count("|") == 3]
+    return [
+        (origin, suite, uri)
+        for origin, suite, component, uri in targets
+        if component == "main" and not {"-", "/"} & set(suite) and "security" not in uri
+    ]
+
+
+def _own_suites() -> set[str]:
+    """What this machine's suite may be called in its sources."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    return {codename, "oldstable", "stable", "testing", "unstable", SUITE}
 
 
 def _run(*command: str, config: Path | None = None) -> str:
     """Run to the end and return its output. Raises StartError with what it printed."""
     env = os.environ | {"LC_ALL": "C"} | ({"APT_CONFIG": str(config)} if config else {})
-    done = subprocess.run(command, text=True, capture_output=True, check=False, env=env, stdin=subprocess.DEVNULL)
+    done = subprocess.run(tethered(command), text=True, capture_output=True, check=False, env=env, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise StartError("packages_unavailable", f"{command[0]} failed: {done.stderr.strip()}", hint=_HINT)
     return done.stdout

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cli.embedded.claim import make_private_dir, write_private
+from cli.embedded.process import tethered
 from cli.embedded.programs import MySQLPrograms, find_mysql
 from cli.embedded.server import EmbeddedServer
 from schema.errors import StartError
@@ -17,15 +18,8 @@ from schema.errors import StartError
 ADMIN = "matrix_admin"
 DATABASE = "matrix_sync"
 
-# "loose-": settings that 8.0 or a build without the plugin does not know.
-SERVER_SETTINGS: Mapping[str, str | int] = {
-    "bind-address": "127.0.0.1",
-    "skip-name-resolve": "ON",
-    "loose-mysqlx": "OFF",
-    "character-set-server": "utf8mb4",
-    "default-time-zone": "+00:00",
-    "max-connections": 500,
-    "local-infile": "ON",
+# What Matrix Sync needs of a MySQL, wherever it runs.
+SYNC_SETTINGS: Mapping[str, str | int] = {
     "server-id": 1,
     "log-bin": "binlog",
     "binlog-format": "ROW",
@@ -37,6 +31,17 @@ SERVER_SETTINGS: Mapping[str, str | int] = {
     "enforce-gtid-consistency": "ON",
     "sync-binlog": 1,
     "innodb-flush-log-at-trx-commit": 1,
+    "character-set-server": "utf8mb4",
+    "default-time-zone": "+00:00",
+    "local-infile": "ON",
+    "max-connections": 500,
+}
+
+# What an embedded one needs beside. "loose-": settings that 8.0 or a build without the plugin does not know.
+_EMBEDDED_SETTINGS: Mapping[str, str | int] = {
+    "bind-address": "127.0.0.1",
+    "skip-name-resolve": "ON",
+    "loose-mysqlx": "OFF",
     "innodb-buffer-pool-size": "512M",
     "loose-innodb-redo-log-capacity": "512M",
 }
@@ -99,9 +104,10 @@ class MySQLServer(EmbeddedServer):
         make_private_dir(self.home)
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        options = {**self.programs.settings, **_run_as(), "datadir": unfinished}
+        small = {"loose-innodb-redo-log-capacity": "8M"}  # the default would be most of an empty database
+        options = {**self.programs.settings, **_run_as(), **small, "datadir": unfinished}
         words = [f"--{name}={value}" for name, value in options.items()]
-        command = [*self.programs.mysqld, "--no-defaults", *words, "--initialize-insecure"]
+        command = tethered([*self.programs.mysqld, "--no-defaults", *words, "--initialize-insecure"])
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             raise StartError(
@@ -128,7 +134,8 @@ class MySQLServer(EmbeddedServer):
         settings: dict[str, str | int | Path] = {
             **self.programs.settings,
             **_run_as(),
-            **SERVER_SETTINGS,
+            **SYNC_SETTINGS,
+            **_EMBEDDED_SETTINGS,
             **self.options,
             **places,
         }

@@ -18,6 +18,11 @@ from schema.errors import StartError
 _TETHER = Path(__file__).with_name("tether.py")
 
 
+def tethered(command: Sequence[str]) -> list[str]:
+    """The words that run `command` so that it ends with us, even if we are killed the moment it starts."""
+    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
+
+
 class Child:
     """One program and its log. `start` it again after it ended: the log goes on, the pid is new.
 
@@ -65,7 +70,7 @@ class Child:
         with self.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *self.command],
+                tethered(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

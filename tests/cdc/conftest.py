@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pymysql
 import pytest
 from pymysql.connections import Connection
+from pymysql.converters import encoders
 
 from cdc.decode import RowChange
 from cdc.events import RawEvent
 from cdc.gtid import GtidSet
 from cdc.source import BinlogSource, ConnectionSettings
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd, assemble
+from schema.settings import MySQLAddress
+from tests.servers import Stack
 
 SERVER_IDS = itertools.count(0x4D530000 + (os.getpid() & 0xFFF) * 16)
 """One for each stream: a second stream with an id ends the first."""
@@ -29,14 +33,16 @@ class Binlog:
         self.connect = connect
         self.database = database
         self.start = GtidSet()
+        self.directory = Path()
+        """Where a server of the test's own keeps its files."""
 
     def open(self, **more: Any) -> Connection[Any]:
         """A session in UTC in the test's database; values come back as the server's text."""
         return pymysql.connect(
             **self.connect.arguments(),
             database=self.database,
-            conv={},
-            init_command="SET time_zone = '+00:00'",
+            conv=dict(encoders),
+            init_command="SET time_zone = '+00:00', SESSION binlog_rows_query_log_events = OFF",
             **more,
         )
 
@@ -77,12 +83,7 @@ class Binlog:
 
     def changes(self, table: str) -> list[RowChange]:
         """Changes of a table from the mark."""
-        return [
-            change
-            for item in self.items()
-            if isinstance(item, Rows) and item.table == table
-            for change in item.changes
-        ]
+        return [change for item in self.items() if isinstance(item, Rows) and item.table == table for change in item.changes]
 
     def shape(self, **more: Any) -> list[str]:
         """Names of the items from the mark, as `begin rows end`."""
@@ -90,25 +91,36 @@ class Binlog:
         return [names[type(item)] for item in self.items(**more)]
 
 
+def settings_of(url: str) -> ConnectionSettings:
+    """Of a server's administrator."""
+    address = MySQLAddress.parse(url)
+    return ConnectionSettings(address.host, address.port, address.user, address.password)
+
+
 @pytest.fixture(scope="session")
-def mysql_connect(request: pytest.FixtureRequest) -> ConnectionSettings:
-    """Where the tests' MySQL is: $MYSQL_URL of an account that may do everything."""
-    url = urlsplit(os.environ["MYSQL_URL"])
-    return ConnectionSettings(
-        url.hostname or "127.0.0.1", url.port or 3306, unquote(url.username or "root"), unquote(url.password or "")
-    )
+def mysql_connect(stack: Stack) -> ConnectionSettings:
+    """The session's MySQL."""
+    return settings_of(stack.mysql_url)
 
 
 _DATABASES = itertools.count(1)
 
 
+@contextmanager
+def fresh_binlog(connect: ConnectionSettings) -> Iterator[Binlog]:
+    """A fresh database, marked as empty; dropped at the end."""
+    name = f"cdc_test_{os.getpid()}_{next(_DATABASES)}"
+    with pymysql.connect(**connect.arguments()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+    made = Binlog(connect, name)
+    made.mark()
+    yield made
+    with pymysql.connect(**connect.arguments()) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}")
+
+
 @pytest.fixture
 def binlog(mysql_connect: ConnectionSettings) -> Iterator[Binlog]:
-    """A fresh database, marked as empty."""
-    name = f"cdc_test_{os.getpid()}_{next(_DATABASES)}"
-    with pymysql.connect(**mysql_connect.arguments()) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-        made = Binlog(mysql_connect, name)
-        made.mark()
+    """A fresh database on the session's server, marked as empty."""
+    with fresh_binlog(mysql_connect) as made:
         yield made
-        cursor.execute(f"DROP DATABASE {name}")

@@ -1,0 +1,109 @@
+"""The HTTP application: its routes, its middleware, and the resources it opens and closes. No CORS: no foreign page may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import aiohttp
+from aiohttp import web
+from isal import isal_zlib
+
+from api import data, health, signin
+from api.auth import AUTH, LISTENER, Authenticator
+from api.cache import Cache
+from api.db import Database
+from api.errors import frame
+from api.keys import (
+    CACHE,
+    DATABASE,
+    DEVICE_LIMIT,
+    DRAINING,
+    FEED,
+    METRICS,
+    PASSWORDS,
+    SETTINGS,
+    SIGNIN_LIMITS,
+    USER_LIMIT,
+)
+from api.limits import Buckets, SignInLimits
+from api.metrics import Metrics
+from api.passwords import Passwords
+from api.scope import SCOPES, Scopes
+from api.tokens import check_secret
+from schema.settings import Settings
+
+SERVER = "matrix-sync"
+# It logs the lines of a broken request as they came, tokens too. What fails in a handler, `api.errors` logs.
+logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+
+
+def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
+    """Return the application; it opens its connections when it starts. Raises StartError for settings it cannot serve with."""
+    check_secret(settings.jwt_secret)
+    address = settings.api()
+    aiohttp.set_zlib_backend(isal_zlib)
+    app = web.Application(middlewares=[frame], client_max_size=settings.body_bytes_max)
+    pool_size, wait_ms_max = settings.mysql_pool_size, settings.mysql_pool_wait_ms_max
+    app[SETTINGS] = settings
+    app[DATABASE] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max)
+    app[FEED] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max, raw_text=True)
+    app[CACHE] = Cache(settings.redis_url, database=address.database, timeout_ms=settings.redis_timeout_ms)
+    app[PASSWORDS] = Passwords(settings.password_hashers_max)
+    app[AUTH] = Authenticator(settings, app[DATABASE], app[CACHE])
+    app[SCOPES] = Scopes(app[DATABASE])
+    app[USER_LIMIT] = Buckets(settings.user_requests_per_second)
+    app[DEVICE_LIMIT] = Buckets(settings.device_requests_per_second)
+    app[SIGNIN_LIMITS] = SignInLimits(app[CACHE], settings.signin_attempts_per_minute)
+    app[METRICS] = Metrics(worker)
+    app.add_routes(routes())
+    app[DRAINING] = asyncio.Event()
+    app.on_shutdown.append(_drain)
+    app.cleanup_ctx.extend([_stores, _revocations])
+    app.on_response_prepare.append(_sign)
+    return app
+
+
+def routes() -> list[web.RouteDef]:
+    """Return every route of the API."""
+    return [
+        web.get("/api/health", health.handle_health),
+        web.get("/api/ready", health.handle_ready),
+        web.get("/metrics", health.handle_metrics),
+        web.post("/api/auth/register", signin.handle_register),
+        web.post("/api/auth/login", signin.handle_login),
+        web.post("/api/auth/refresh", signin.handle_refresh),
+        web.post("/api/auth/logout", signin.handle_logout),
+        web.get("/api/auth/user", signin.handle_user),
+        *data.routes(),
+    ]
+
+
+async def _drain(app: web.Application) -> None:
+    app[DRAINING].set()
+
+
+async def _stores(app: web.Application) -> AsyncIterator[None]:
+    """MySQL and Redis may be away when a worker starts: it answers 503 until they are back."""
+    yield
+    await app[DATABASE].close()
+    await app[FEED].close()
+    await app[CACHE].close()
+    app[PASSWORDS].close()
+
+
+async def _revocations(app: web.Application) -> AsyncIterator[None]:
+    app[LISTENER] = asyncio.create_task(app[AUTH].listen())
+    yield
+    app[LISTENER].cancel()
+    with suppress(asyncio.CancelledError):
+        await app[LISTENER]
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """The server says its name, not its versions, and no answer is kept by a cache on the way."""
+    response.headers["Server"] = SERVER
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"

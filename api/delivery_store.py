@@ -1,0 +1,113 @@
+"""Keeps deliveries in MySQL, written before the answer leaves; the rows of many devices go in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from api.db import Database, DatabaseError, Session
+from api.deliveries import Deliveries, decode, encode
+from schema.errors import SyncError
+from schema.logs import get_logger
+
+log = get_logger(__name__)
+
+ROWS_PER_COMMIT_MAX = 200
+ATTEMPTS = 3
+Key = tuple[int, str]
+"""company_id, device_id."""
+Update = Callable[[Deliveries], Deliveries]
+
+_READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
+_LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
+_STORE = """
+INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
+ON DUPLICATE KEY UPDATE state = new.state, last_pull_at = COALESCE(new.last_pull_at, sync_deliveries.last_pull_at)
+"""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    key: Key
+    update: Update
+    is_pull: bool
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class DeliveryStore:
+    """One writer a worker; `update` returns when its row is durable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._queue: list[_Waiting] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def update(self, company_id: int, device_id: str, update: Update, *, is_pull: bool) -> bool:
+        """Apply `update` to the stored state under its row's lock. False where MySQL refuses: then it counts as not given."""
+        waiting = _Waiting((company_id, device_id), update, is_pull)
+        self._queue.append(waiting)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
+        try:
+            await asyncio.shield(waiting.done)
+        except (SyncError, DatabaseError) as problem:
+            log.warning("delivery_not_recorded", code=getattr(problem, "code", type(problem).__name__))
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        if self._writer is not None:
+            await self._writer
+
+    async def _write_all(self) -> None:
+        while self._queue:
+            part, self._queue = self._queue[:ROWS_PER_COMMIT_MAX], self._queue[ROWS_PER_COMMIT_MAX:]
+            try:
+                await self._database.run(lambda session, part=part: _store(session, part), attempts=ATTEMPTS)  # type: ignore[misc]
+            except Exception as problem:
+                for waiting in part:
+                    if not waiting.done.done():
+                        waiting.done.set_exception(problem)
+                        waiting.done.exception()  # the caller may have gone away
+            else:
+                for waiting in part:
+                    if not waiting.done.done():
+                        waiting.done.set_result(None)
+
+
+async def read_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
+    """Return the stored state."""
+    row = await session.fetch_one(_READ, (company_id, device_id))
+    return decode(row[0] if row else None)
+
+
+async def lock_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
+    """The same, locked until the caller's transaction ends."""
+    row = await session.fetch_one(f"{_READ} FOR UPDATE", (company_id, device_id))
+    return decode(row[0] if row else None)
+
+
+async def store_deliveries(session: Session, company_id: int, device_id: str, deliveries: Deliveries) -> None:
+    """Store a state in the caller's transaction."""
+    await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
+
+
+DELIVERIES = web.AppKey("deliveries", DeliveryStore)
+
+
+async def _store(session: Session, part: list[_Waiting]) -> None:
+    keys = sorted({waiting.key for waiting in part})
+    sql = _LOCK.format(keys=", ".join("(%s, %s)" for _ in keys))
+    rows = await session.fetch_all(sql, [value for key in keys for value in key])
+    states = {(company_id, device_id): decode(state) for company_id, device_id, state in rows}
+    pulled = set()
+    for waiting in part:
+        states[waiting.key] = waiting.update(states.get(waiting.key, Deliveries()))
+        if waiting.is_pull:
+            pulled.add(waiting.key)
+    values = ", ".join(f"(%s, %s, %s, {'CURRENT_TIMESTAMP(6)' if key in pulled else 'NULL'})" for key in keys)
+    await session.execute(_STORE.format(rows=values), [value for key in keys for value in (*key, encode(states[key]))])

@@ -1,0 +1,63 @@
+"""A device belongs to the login that used it first, for ever, until it is revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from api.db import DuplicateKey, Session
+from schema.errors import SyncError
+
+_READ = "SELECT login_id, capabilities, revoked_at FROM devices WHERE device_id = %s"
+_INSERT = "INSERT INTO devices (device_id, login_id, name) VALUES (%s, %s, %s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One install of the app. `capabilities` narrows what its user's role may do: `read_only`, `tables`."""
+
+    device_id: str
+    login_id: int
+    is_revoked: bool = False
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def read_device(session: Session, device_id: str) -> Device | None:
+    """Return the device as it is registered, or None."""
+    row = await session.fetch_one(_READ, (device_id,))
+    if row is None:
+        return None
+    login_id, capabilities, revoked_at = row
+    return Device(device_id, login_id, revoked_at is not None, orjson.loads(capabilities) if capabilities else {})
+
+
+async def register_device(session: Session, device_id: str, login_id: int, name: str | None = None) -> Device:
+    """Return the device, made at its first use.
+
+    Raises SyncError: 403 `device_mismatch` where it is another login's, 401 `device_revoked`.
+    """
+    device = await read_device(session, device_id)
+    if device is None:
+        try:
+            await session.execute(_INSERT, (device_id, login_id, name))
+            return Device(device_id, login_id)
+        except DuplicateKey:
+            device = await read_device(session, device_id)
+    if device is None or device.login_id != login_id:
+        raise device_mismatch()
+    if device.is_revoked:
+        raise device_revoked()
+    return device
+
+
+def device_mismatch() -> SyncError:
+    """Return the 403 of a device id that is not this token's, or not this user's."""
+    return SyncError(403, "device_mismatch", "this token does not speak for that device")
+
+
+def device_revoked() -> SyncError:
+    """Return the 401 that tells a lost device to drop its data."""
+    return SyncError(401, "device_revoked", "this device was revoked", details={"wipe": True})

@@ -1,0 +1,163 @@
+"""Reads pages of a company's feed from the change log (contract §2.1, §2.2). Rows stay bytes: nothing is parsed on the way out.
+
+A short way back is one range read of sync_changes, repeated records dropped in the page. A long one, and the first, walks
+sync_live, so it costs what the live records cost and not what the history costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from api.db import Session
+
+
+class FeedRow(NamedTuple):
+    """A row of sync_changes as a page needs it; text columns are bytes."""
+
+    version: int
+    table: bytes
+    record_id: int
+    operation: bytes
+    data: bytes
+    sealed: bytes | None
+    timestamp: bytes
+    tx: int
+    origin: bytes
+    device_id: bytes | None
+    local_id: bytes | None
+    is_exact: int
+    origin_device_id: bytes | None
+    for_device: bytes | None
+    prev_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What to read: changes after `after` and up to `head`, of `tables` (None: every table), for one company and device.
+
+    `limit` is what the client wants, `limit_max` how far a page may grow to end with a transaction. Tombstones up to
+    `fresh_head` are left out of walks: the device began from 0 at that head and never had those records.
+    """
+
+    company_id: int
+    device_id: str
+    tables: tuple[str, ...] | None
+    after: int
+    head: int
+    limit: int
+    limit_max: int
+    fresh_head: int
+    is_history: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`last`: the cursor that goes on from here. `is_cut`: the page ends inside a transaction larger than a page may be."""
+
+    rows: list[FeedRow]
+    last: int
+    has_more: bool
+    is_cut: bool = False
+
+
+_COLUMNS = """c.version, c.table_name, c.record_id, c.operation, c.data, c.sealed, c.timestamp, c.tx, c.origin, c.device_id,
+    c.local_id, c.is_exact, c.origin_device_id, c.for_device, c.prev_version"""
+_CHANGES = f"""
+SELECT {_COLUMNS} FROM sync_changes c
+WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL OR c.for_device = %s) {{tables}}
+ORDER BY c.version LIMIT %s
+"""
+_LIVE = f"""
+SELECT {_COLUMNS} FROM sync_live l JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
+WHERE l.company_id = %s AND l.version > %s AND l.version <= %s AND NOT (l.is_deleted AND l.version <= %s) {{tables}}
+ORDER BY l.version LIMIT %s
+"""
+_REDELIVERED = f"""
+SELECT {_COLUMNS} FROM sync_changes c
+WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND c.for_device = %s {{tables}}
+"""
+_HAS_REDELIVERIES = "SELECT 1 FROM sync_redeliveries WHERE company_id = %s AND device_id = %s LIMIT 1"
+_NEWEST = "SELECT table_name, record_id, version FROM sync_live WHERE company_id = %s AND (table_name, record_id) IN ({pairs})"
+
+
+async def read_page(session: Session, wanted: PageRequest) -> Page:
+    """Return the page after `wanted.after`; it costs one query unless there is more than fits."""
+    rows: list[FeedRow] = []
+    is_walk = wanted.after == 0 and not wanted.is_history
+    if not is_walk:
+        rows = await _read_changes(session, wanted, wanted.after, wanted.limit + 1)
+        is_walk = len(rows) > wanted.limit and not wanted.is_history
+    if is_walk:
+        rows = await _read_live(session, wanted, wanted.after, wanted.limit + 1)
+    page = await _end_with_tx(session, wanted, rows, is_walk=is_walk)
+    kept = page.rows if wanted.is_history else newest_of_each(page.rows)
+    kept = await _without_void(session, wanted, kept)
+    return Page(kept, page.last, page.has_more, page.is_cut)
+
+
+def newest_of_each(rows: Sequence[FeedRow]) -> list[FeedRow]:
+    """Return each record once, with its newest state, still ascending by version."""
+    newest = {(row.table, row.record_id): row.version for row in rows}
+    return [row for row in rows if newest[row.table, row.record_id] == row.version]
+
+
+async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow], *, is_walk: bool) -> Page:
+    """Cut rows to a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
+    if len(rows) <= wanted.limit:
+        return Page(rows, wanted.head, False)
+    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:
+        rows = rows[: wanted.limit]
+        return Page(rows, rows[-1].version, True)
+    read = _read_live if is_walk else _read_changes
+    rows += await read(session, wanted, rows[-1].version, wanted.limit_max + 1 - len(rows))
+    tx = rows[wanted.limit].tx
+    end = next((at for at in range(wanted.limit, len(rows)) if rows[at].tx != tx), len(rows))
+    if end < len(rows):
+        return Page(rows[:end], rows[end - 1].version, True)
+    if end <= wanted.limit_max:
+        return Page(rows, wanted.head, False)
+    first = next(at for at, row in enumerate(rows) if row.tx == tx)
+    if first > 0:
+        return Page(rows[:first], rows[first - 1].version, True)
+    rows = rows[: wanted.limit_max]
+    return Page(rows, rows[-1].version, True, is_cut=True)
+
+
+async def _read_changes(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
+    sql, names = _with_tables(_CHANGES, "c", wanted)
+    params = (wanted.company_id, after, wanted.head, wanted.device_id, *names, limit)
+    return [FeedRow(*row) for row in await session.fetch_all(sql, params)]
+
+
+async def _read_live(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
+    """Walk the newest versions; redeliveries, which supersede nothing and so are not among them, are merged in."""
+    sql, names = _with_tables(_LIVE, "l", wanted)
+    params = (wanted.company_id, after, wanted.head, wanted.fresh_head, *names, limit)
+    rows = [FeedRow(*row) for row in await session.fetch_all(sql, params)]
+    if after and await session.fetch_one(_HAS_REDELIVERIES, (wanted.company_id, wanted.device_id)):
+        sql, names = _with_tables(_REDELIVERED, "c", wanted)
+        last = rows[-1].version if len(rows) == limit else wanted.head
+        again = await session.fetch_all(sql, (wanted.company_id, after, last, wanted.device_id, *names))
+        rows = sorted([*rows, *(FeedRow(*row) for row in again)], key=lambda row: row.version)[:limit]
+    return rows
+
+
+async def _without_void(session: Session, wanted: PageRequest, rows: list[FeedRow]) -> list[FeedRow]:
+    """Leave out redeliveries of records that changed again since: what they would say is no longer so."""
+    again = [row for row in rows if row.for_device is not None]
+    if not again:
+        return rows
+    sql = _NEWEST.format(pairs=", ".join("(%s, %s)" for _ in again))
+    pairs = [value for row in again for value in (row.table, row.record_id)]
+    found = await session.fetch_all(sql, (wanted.company_id, *pairs))
+    newest = {(table, record_id): version for table, record_id, version in found}
+    return [row for row in rows if row.for_device is None or newest.get((row.table, row.record_id)) == row.prev_version]
+
+
+def _with_tables(sql: str, alias: str, wanted: PageRequest) -> tuple[str, tuple[str, ...]]:
+    if wanted.tables is None:
+        return sql.format(tables=""), ()
+    marks = ", ".join("%s" for _ in wanted.tables)
+    return sql.format(tables=f"AND {alias}.table_name IN ({marks})"), wanted.tables

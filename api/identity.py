@@ -1,0 +1,58 @@
+"""(device, install, table, local_id) ⇄ record_id, for ever: how a retried INSERT finds the row it already made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from api.db import Session
+from api.push_plan import LocalKey
+
+LOCAL_ID_CHARACTERS_MAX = 255
+_KEYS_PER_QUERY_MAX = 500
+
+_FIND = """
+SELECT table_name, local_id, record_id, origin_id FROM record_identities
+WHERE company_id = %s AND device_id = %s AND install_id = %s AND (table_name, local_id) IN ({keys})
+"""
+_STORE = """
+INSERT INTO record_identities (company_id, device_id, install_id, table_name, local_id, record_id, origin_id)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Whose local ids they are."""
+
+    company_id: int
+    device_id: str
+    install_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdentity:
+    """The record a local id stands for, and the origin of the push that first said so."""
+
+    record_id: int
+    origin_id: int
+
+
+async def find_identities(session: Session, install: Install, keys: Iterable[LocalKey]) -> dict[LocalKey, RecordIdentity]:
+    """Return the identities that exist of these (table, local_id)."""
+    wanted = sorted(key for key in set(keys) if len(key[1]) <= LOCAL_ID_CHARACTERS_MAX)
+    found: dict[LocalKey, RecordIdentity] = {}
+    for start in range(0, len(wanted), _KEYS_PER_QUERY_MAX):
+        part = wanted[start : start + _KEYS_PER_QUERY_MAX]
+        sql = _FIND.format(keys=", ".join("(%s, %s)" for _ in part))
+        params = (install.company_id, install.device_id, install.install_id, *(value for key in part for value in key))
+        for table, local_id, record_id, origin_id in await session.fetch_all(sql, params):
+            found[table, local_id] = RecordIdentity(record_id, origin_id)
+    return found
+
+
+async def store_identity(session: Session, install: Install, key: LocalKey, identity: RecordIdentity) -> None:
+    """Store a new identity in the transaction of its row. Raises DuplicateKey where it exists."""
+    await session.execute(
+        _STORE, (install.company_id, install.device_id, install.install_id, *key, identity.record_id, identity.origin_id)
+    )

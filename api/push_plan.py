@@ -1,0 +1,155 @@
+"""Which changes of a push stand or fall together, and in which order they are applied. Pure.
+
+Explicit groups are the client's. By default a transaction or invoice with the lines, entries, payments and stock movements that
+refer to it, and a payment with its lines, is one group; every other change is its own. A change comes after the new rows that it
+refers to and after earlier changes of the same record; groups that need one another become one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from api.push_request import PushedChange
+from schema.tables import TABLES
+
+LocalKey = tuple[str, str]
+"""table, local_id."""
+
+_DOCUMENT_HEADS = frozenset({"transactions", "invoices", "payment_ins", "payment_outs"})
+_DOCUMENT_PARTS = frozenset(
+    {"transaction_lines", "invoices", "account_transactions", "stock_ledger", "payment_in_lines", "payment_out_lines"}
+)
+
+
+def plan_groups(changes: Iterable[PushedChange]) -> list[list[PushedChange]]:
+    """Return the groups in the order they are applied, their changes in order too."""
+    listed = list(changes)
+    needs = _needs(listed)
+    group_of = _default_groups(listed)
+    _merge_cycles(listed, needs, group_of)
+    members: dict[int, list[PushedChange]] = defaultdict(list)
+    for change in listed:
+        members[_root(group_of, change.seq)].append(change)
+    graph = {
+        name: {_root(group_of, needed) for change in group for needed in needs[change.seq]} - {name}
+        for name, group in members.items()
+    }
+    return [_ordered(members[name], needs) for name in _sorted(graph)]
+
+
+def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:
+    """Per change, the changes of this push that must come before it."""
+    inserts = {(c.table, c.local_id): c.seq for c in reversed(changes) if c.operation == "INSERT" and c.local_id is not None}
+    last_of: dict[tuple[str, str], int] = {}
+    needs: dict[int, set[int]] = {}
+    for change in changes:
+        needed = {inserts[key] for key in referenced_keys(change) if key in inserts}
+        for key in _record_keys(change):
+            if key in last_of:
+                needed.add(last_of[key])
+            elif change.operation != "INSERT" and key in inserts:
+                needed.add(inserts[key])
+            last_of[key] = change.seq
+        needs[change.seq] = needed - {change.seq}
+    return needs
+
+
+def referenced_keys(change: PushedChange) -> list[LocalKey]:
+    """Return the (table, local_id) that the references of a change may name."""
+    table = TABLES.get(change.table)
+    if table is None:
+        return []
+    return [
+        (target, str(change.data[column]))
+        for column, target in table.references.items()
+        if isinstance(change.data.get(column), str | int) and not isinstance(change.data[column], bool)
+    ]
+
+
+def _record_keys(change: PushedChange) -> list[LocalKey]:
+    """Ways this push names the record of a change: changes of one record keep their order."""
+    keys = [(change.table, change.local_id)] if change.local_id is not None else []
+    if change.operation != "INSERT":
+        record_id = change.record_id if change.record_id is not None else change.data.get("id")
+        if isinstance(record_id, int | str):
+            keys.append((change.table, f"#{record_id}"))
+    return keys
+
+
+def _default_groups(changes: list[PushedChange]) -> dict[int, int]:
+    """Union-find parents: changes of one explicit group, and documents with their parts, point to one root."""
+    group_of = {change.seq: change.seq for change in changes}
+    explicit: dict[str, int] = {}
+    heads: dict[LocalKey, int] = {}
+    for change in changes:
+        if change.group is not None:
+            _join(group_of, explicit.setdefault(change.group, change.seq), change.seq)
+        elif change.table in _DOCUMENT_HEADS:
+            for key in (*_record_keys(change), *_server_keys(change)):
+                _join(group_of, heads.setdefault(key, change.seq), change.seq)
+    for change in changes:
+        if change.group is None and change.table in _DOCUMENT_PARTS:
+            for target, value in referenced_keys(change):
+                for key in ((target, value), (target, f"#{value}")):
+                    if target in _DOCUMENT_HEADS and key in heads:
+                        _join(group_of, heads[key], change.seq)
+    return group_of
+
+
+def _server_keys(change: PushedChange) -> list[LocalKey]:
+    return [(change.table, f"#{change.record_id}")] if change.record_id is not None else []
+
+
+def _merge_cycles(changes: list[PushedChange], needs: Mapping[int, set[int]], group_of: dict[int, int]) -> None:
+    """Join groups that need one another, so that the order between groups exists."""
+    while True:
+        graph: dict[int, set[int]] = defaultdict(set)
+        for change in changes:
+            name = _root(group_of, change.seq)
+            graph[name] |= {_root(group_of, needed) for needed in needs[change.seq]} - {name}
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as cycle:
+            names = cycle.args[1]
+            for name in names[1:]:
+                _join(group_of, names[0], name)
+        else:
+            return
+
+
+def _ordered(group: list[PushedChange], needs: Mapping[int, set[int]]) -> list[PushedChange]:
+    """The changes of one group, needed ones first; rows that refer to one another in a circle stay as they were sent."""
+    by_seq = {change.seq: change for change in group}
+    graph = {seq: needs[seq] & by_seq.keys() for seq in by_seq}
+    try:
+        return [by_seq[seq] for seq in _sorted(graph)]
+    except CycleError:
+        return group
+
+
+def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
+    """A topological order that keeps to the order sent wherever it may."""
+    sorter = TopologicalSorter(graph)
+    sorter.prepare()
+    order: list[int] = []
+    ready: list[int] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()])
+        first = ready.pop(0)
+        order.append(first)
+        sorter.done(first)
+    return order
+
+
+def _root(group_of: dict[int, int], seq: int) -> int:
+    while group_of[seq] != seq:
+        group_of[seq] = group_of[group_of[seq]]
+        seq = group_of[seq]
+    return seq
+
+
+def _join(group_of: dict[int, int], one: int, other: int) -> None:
+    low, high = sorted((_root(group_of, one), _root(group_of, other)))
+    group_of[high] = low

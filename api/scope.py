@@ -1,0 +1,208 @@
+"""Who may see and write what: a person in one company, with the role's rights, narrowed by the device's capabilities.
+
+Every query that returns a company's rows takes a Scope. Memberships and devices are kept for two seconds in each worker, so a
+role that was taken away ends in time; one that is not found there is looked up, so a new one counts at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+
+from api.auth import Identity
+from api.db import Database
+from api.devices import Device, device_mismatch, device_revoked, register_device
+from api.keys import DEVICE_LIMIT
+from api.roles import ROLES, Role, is_own_sale
+from schema.errors import SyncError
+from schema.tables import TABLES
+
+CACHE_SECONDS = 2.0
+CACHED_MAX = 20_000
+_MEMBERSHIPS = """
+SELECT u.company_id, u.id, u.role FROM users u JOIN companies c ON c.id = u.company_id
+WHERE u.login_id = %s AND u.is_active AND u.deleted_at IS NULL AND c.is_active AND c.deleted_at IS NULL
+ORDER BY u.company_id
+"""
+_HEAD_COLUMNS = {"invoices": "transaction_id", **{table.name: table.head for table in TABLES.values() if table.head}}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One person in one company, on one device where there is one. `readable` and `writable` are names of tables."""
+
+    login_id: int
+    user_id: int
+    company_id: int
+    role: str
+    device_id: str | None
+    readable: frozenset[str]
+    writable: frozenset[str]
+    may_see_restricted: bool
+    may_resolve_conflicts: bool
+
+    @property
+    def revoked(self) -> tuple[str, ...]:
+        """Synced tables that this role or device may not read, in the order of the declarations."""
+        return tuple(name for name in TABLES if name not in self.readable)
+
+    def may_write_row(
+        self,
+        table: str,
+        row: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+        heads: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> bool:
+        """Tell whether this person may turn `row` (None: a new one) into what it is with `values` over it.
+
+        Both are wire values. `heads` are the rows that `heads_of` names, by id: of the row as it was and as it will be.
+        """
+        if table not in self.writable:
+            return False
+        role = ROLES[self.role]
+        if table == "users" and not role.may_write_owners:
+            return "owner" not in ((row or {}).get("role"), values.get("role"))
+        if not role.is_limited_to_own_sales:
+            return True
+        states = [{**(row or {}), **values}] if row is None else [row, {**row, **values}]
+        return all(is_own_sale(table, state, _head(table, state, heads), self.user_id) for state in states)
+
+
+def heads_of(table: str, row: Mapping[str, Any] | None, values: Mapping[str, Any]) -> tuple[str, set[int]]:
+    """Return the table and the ids of the rows that say whose document a row is part of; no ids where it is one itself."""
+    column = _HEAD_COLUMNS.get(table)
+    if column is None:
+        return table, set()
+    found = {state.get(column) for state in (row or {}, {**(row or {}), **values})}
+    return TABLES[table].references[column], {int(head_id) for head_id in found if head_id is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One row of users: active, in an active company."""
+
+    company_id: int
+    user_id: int
+    role: str
+
+
+class Scopes:
+    """Looks up memberships and devices, and keeps them for two seconds."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._memberships: dict[int, tuple[float, tuple[Membership, ...]]] = {}
+        self._devices: dict[str, tuple[float, Device]] = {}
+
+    def forget(self) -> None:
+        """Drop everything kept here: roles or companies were just changed by this worker."""
+        self._memberships.clear()
+        self._devices.clear()
+
+    async def find(self, identity: Identity, company_id: int | None, device_id: str | None) -> Scope:
+        """Return the scope. Raises what `scope_of` raises, but for 429."""
+        if identity.device_id is not None and device_id not in (None, identity.device_id):
+            raise device_mismatch()
+        membership = await self._membership(identity.login_id, company_id)
+        known_as = identity.device_id or device_id
+        device = await self._device(known_as, identity.login_id) if known_as is not None else None
+        return _scope(identity, membership, device)
+
+    async def _membership(self, login_id: int, company_id: int | None) -> Membership:
+        kept_until, memberships = self._memberships.get(login_id, (0.0, ()))
+        is_kept = kept_until > self._clock()
+        chosen = _choose(memberships, company_id) if is_kept else None
+        if chosen is None:
+            memberships = await self._read_memberships(login_id)
+            chosen = _choose(memberships, company_id)
+        if chosen is not None:
+            return chosen
+        if company_id is None and len(memberships) > 1:
+            raise SyncError(400, "company_required", "this user belongs to several companies: send company_id")
+        raise forbidden()
+
+    async def _read_memberships(self, login_id: int) -> tuple[Membership, ...]:
+        until = self._clock() + CACHE_SECONDS
+        async with self._database.read() as session:
+            memberships = tuple(Membership(*row) for row in await session.fetch_all(_MEMBERSHIPS, (login_id,)))
+        _keep(self._memberships, login_id, (until, memberships))
+        return memberships
+
+    async def _device(self, device_id: str, login_id: int) -> Device:
+        kept_until, device = self._devices.get(device_id, (0.0, None))
+        if device is None or kept_until <= self._clock():
+            until = self._clock() + CACHE_SECONDS
+            async with self._database.read() as session:
+                device = await register_device(session, device_id, login_id)
+            _keep(self._devices, device_id, (until, device))
+        if device.login_id != login_id:
+            raise device_mismatch()
+        if device.is_revoked:
+            raise device_revoked()
+        return device
+
+
+SCOPES = web.AppKey("scopes", Scopes)
+
+
+async def scope_of(request: web.Request, identity: Identity, company_id: int | None = None, device_id: str | None = None) -> Scope:
+    """Return what this request may see and write; `device_id` is the body's, registered at its first use.
+
+    Raises SyncError: 403 `forbidden` (the same for a company that is unknown, foreign or inactive) or `device_mismatch`,
+    401 `device_revoked`, 400 `company_required`, 429, 503.
+    """
+    if identity.device_id is None and device_id is not None:
+        request.app[DEVICE_LIMIT].take(device_id)
+    return await request.app[SCOPES].find(identity, company_id, device_id)
+
+
+def forbidden(message: str = "this user may not do that") -> SyncError:
+    """Return the 403."""
+    return SyncError(403, "forbidden", message)
+
+
+def _head(table: str, state: Mapping[str, Any], heads: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    head_id = state.get(_HEAD_COLUMNS.get(table, ""))
+    return None if head_id is None else heads.get(int(head_id))
+
+
+def _choose(memberships: tuple[Membership, ...], company_id: int | None) -> Membership | None:
+    if company_id is None:
+        return memberships[0] if len(memberships) == 1 else None
+    return next((m for m in memberships if m.company_id == company_id), None)
+
+
+def _scope(identity: Identity, membership: Membership, device: Device | None) -> Scope:
+    role: Role = ROLES[membership.role]
+    readable, writable = role.readable, role.writable
+    capabilities = device.capabilities if device else {}
+    tables = capabilities.get("tables")
+    if isinstance(tables, list):
+        allowed = frozenset(name for name in tables if isinstance(name, str))
+        readable, writable = readable & allowed, writable & allowed
+    if capabilities.get("read_only"):
+        writable = frozenset()
+    return Scope(
+        identity.login_id,
+        membership.user_id,
+        membership.company_id,
+        membership.role,
+        device.device_id if device else None,
+        readable,
+        writable,
+        role.may_see_restricted,
+        role.may_resolve_conflicts,
+    )
+
+
+def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(kept) >= CACHED_MAX:
+        kept.pop(next(iter(kept)))
+    kept.pop(key, None)
+    kept[key] = value

@@ -1,0 +1,134 @@
+"""The one way a domain row is locked, read and written, by push and by the data endpoints. Identifiers come from schema.tables.
+
+Locks are taken in one order, company, then rows by (table, id), so that two writers seldom deadlock; `Database.run` runs again
+those that do. Rows are found through UNIQUE (company_id, id): neither a row nor a lock of another company is ever touched.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from api.cleaning import Cleaned, clean
+from api.db import Session
+from api.origins import open_origin
+from api.scope import forbidden
+from schema.columns import Access, Column
+from schema.tables import TABLES, Table
+from schema.values import mysql_from_wire, wire_from_mysql
+
+__all__ = [
+    "Cleaned",
+    "clean",
+    "delete_row",
+    "insert_row",
+    "lock_rows",
+    "open_origin",
+    "share_company",
+    "share_parents",
+    "share_rows",
+    "stored_columns",
+    "update_row",
+    "wire_row",
+]
+
+_STORED = {table.name: tuple(c for c in table.columns if c.access is not Access.PRIVATE) for table in TABLES.values()}
+_SHARE_COMPANY = "SELECT books_locked_until FROM companies WHERE id = %s AND is_active AND deleted_at IS NULL FOR SHARE"
+
+
+async def share_company(session: Session, company_id: int) -> dt.date | None:
+    """Hold the company as it is until the transaction ends, and return the day up to which its books are locked.
+
+    Raises SyncError 403 for one that was closed meanwhile.
+    """
+    row = await session.fetch_one(_SHARE_COMPANY, (company_id,))
+    if row is None:
+        raise forbidden()
+    locked_until: dt.date | None = row[0]
+    return locked_until
+
+
+async def lock_rows(session: Session, table: Table, company_id: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Lock rows FOR UPDATE in the order of their ids; return those that exist, soft-deleted ones too, as wire values by id.
+
+    A row has every column but the private ones.
+    """
+    return await _read_rows(session, table, company_id, ids, "FOR UPDATE")
+
+
+async def share_rows(session: Session, table: Table, company_id: int, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """The same FOR SHARE: what only must not change meanwhile."""
+    return await _read_rows(session, table, company_id, ids, "FOR SHARE")
+
+
+async def share_parents(session: Session, table_name: str, company_id: int, ids: Iterable[int]) -> set[int]:
+    """Lock rows FOR SHARE in the order of their ids; return the ids that exist in the company, soft-deleted ones included."""
+    wanted = sorted(set(ids))
+    if not wanted:
+        return set()
+    sql = f"SELECT id FROM {_found_by_id(TABLES[table_name])} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"
+    return {row[0] for row in await session.fetch_all(sql, (company_id, *wanted))}
+
+
+async def insert_row(session: Session, table: Table, company_id: int, values: Mapping[str, Any]) -> int:
+    """Insert wire values, defaults for absent columns, and return the id. Raises DuplicateKey, ForeignKeyFailed, DataRefused."""
+    params = {name: mysql_from_wire(table.by_name[name], value) for name, value in values.items()}
+    if not table.is_scope:
+        params = {"company_id": company_id, **params}
+    columns = ", ".join(f"`{name}`" for name in params)
+    sql = f"INSERT INTO `{table.name}` ({columns}) VALUES ({_marks(params)})"
+    return (await session.execute(sql, tuple(params.values()))).last_id
+
+
+async def update_row(session: Session, table: Table, company_id: int, record_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of a row that the caller has locked. Raises DuplicateKey, ForeignKeyFailed, DataRefused."""
+    if not values:
+        return
+    assignments = ", ".join(f"`{name}` = %s" for name in values)
+    params = [mysql_from_wire(table.by_name[name], value) for name, value in values.items()]
+    sql = f"UPDATE `{table.name}` SET {assignments} WHERE `{table.company_column}` = %s AND id = %s"
+    result = await session.execute(sql, (*params, company_id, record_id))
+    assert result.rows == 1, f"{table.name} {record_id} was not locked"
+
+
+async def delete_row(session: Session, table: Table, company_id: int, record_id: int) -> None:
+    """Soft-delete a row that the caller has locked; one that is deleted already keeps its time."""
+    sql = (
+        f"UPDATE `{table.name}` SET deleted_at = CURRENT_TIMESTAMP(6) "
+        f"WHERE `{table.company_column}` = %s AND id = %s AND deleted_at IS NULL"
+    )
+    await session.execute(sql, (company_id, record_id))
+
+
+def stored_columns(table: Table) -> tuple[Column, ...]:
+    """Return every column but the private ones, `id` first."""
+    return _STORED[table.name]
+
+
+def wire_row(columns: Iterable[Column], row: Iterable[Any]) -> dict[str, Any]:
+    """Return a row that MySQL gave as wire values by column name."""
+    return {column.name: wire_from_mysql(column, value) for column, value in zip(columns, row, strict=True)}
+
+
+async def _read_rows(session: Session, table: Table, company_id: int, ids: Iterable[int], lock: str) -> dict[int, dict[str, Any]]:
+    wanted = sorted(set(ids))
+    if not wanted:
+        return {}
+    columns = stored_columns(table)
+    sql = f"SELECT {_names(columns)} FROM {_found_by_id(table)} AND id IN ({_marks(wanted)}) ORDER BY id {lock}"
+    return {row[0]: wire_row(columns, row) for row in await session.fetch_all(sql, (company_id, *wanted))}
+
+
+def _names(columns: Iterable[Column]) -> str:
+    return ", ".join(f"`{column.name}`" for column in columns)
+
+
+def _found_by_id(table: Table) -> str:
+    """The optimizer may prefer the primary key, and so wait for another company's lock on a foreign id."""
+    index = "PRIMARY" if table.is_scope else f"{table.name}_company_id"
+    return f"`{table.name}` FORCE INDEX (`{index}`) WHERE `{table.company_column}` = %s"
+
+
+def _marks(values: Iterable[Any]) -> str:
+    return ", ".join("%s" for _ in values)

@@ -1,0 +1,327 @@
+"""Streams from a real server: where they start and end, what breaks them, and what each break is called."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from cdc import events as e
+from cdc.gtid import GtidSet
+from cdc.source import BinlogSource, FilePosition
+from cdc.tx import Rows, TxBegin, TxEnd, assemble
+from schema.errors import Halt, Retry, Standby
+from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
+from tests.cdc.proxy import Proxy
+from tests.servers import Stack
+
+TABLE = "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)"
+
+
+@pytest.fixture
+def private(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Binlog]:
+    """A database on a server of its own, whose binlog a test may purge or damage."""
+    with stack.private_mysql(f"cdc-{request.node.name}") as server, fresh_binlog(settings_of(server.url)) as made:
+        made.directory = server.data
+        yield made
+
+
+def ids(binlog: Binlog) -> list[object]:
+    return [change.after[0] for change in binlog.changes("t") if change.after]
+
+
+def test_a_start_after_each_transaction_gives_exactly_the_rest(binlog: Binlog) -> None:
+    binlog.run(TABLE, *(f"INSERT INTO t VALUES ({n}, 'x')" for n in range(8)))
+    ends = [item for item in binlog.items() if isinstance(item, TxEnd)]
+    for seen, end in enumerate(ends):
+        for gtid in end.gtids:
+            binlog.start = binlog.start.add(gtid)
+        assert ids(binlog) == list(range(seen, 8))
+    assert binlog.start == binlog.executed()
+
+
+def test_a_hole_in_the_start_set_is_filled_first(binlog: Binlog) -> None:
+    binlog.run(TABLE, *(f"INSERT INTO t VALUES ({n}, 'x')" for n in range(4)))
+    begins = [item.gtid for item in binlog.items() if isinstance(item, TxBegin)]
+    binlog.start = binlog.executed().subtract(GtidSet().add(begins[2]))
+    assert ids(binlog) == [1]
+
+
+def test_a_start_from_the_empty_set_reads_from_the_first_transaction(private: Binlog) -> None:
+    private.run(TABLE, "INSERT INTO t VALUES (1, 'x')")
+    private.start = GtidSet()
+    begins = [item.gtid for item in private.items() if isinstance(item, TxBegin)]
+    assert {str(gtid) for gtid in begins} >= {str(gtid) for gtid in begins[-2:]}
+    assert sum(1 for _ in begins) == private.executed().count()
+    assert ids(private) == [1]
+
+
+def test_a_file_position_starts_there_and_events_tell_where_they_stand(binlog: Binlog) -> None:
+    binlog.run(TABLE)
+    file, pos = binlog.query("SHOW BINARY LOG STATUS")[0][:2]
+    binlog.run("INSERT INTO t VALUES (1, 'x')", "INSERT INTO t VALUES (2, 'y')")
+    start = FilePosition(file, int(pos))
+    assert [item.changes[0].after for item in binlog.items(start=start) if isinstance(item, Rows)] == [(1, "x"), (2, "y")]
+    shown = {
+        (row[0], int(row[1]), int(row[4])) for row in binlog.query(f"SHOW BINLOG EVENTS IN '{file}'") if int(row[1]) >= int(pos)
+    }
+    read = [
+        found for found in binlog.events(start=start) if not found.flags & e.FLAG_ARTIFICIAL and found.type != e.FORMAT_DESCRIPTION
+    ]
+    assert {(found.file, found.start_pos, found.end_pos) for found in read} == shown
+
+
+def test_rotations_lose_and_repeat_nothing(binlog: Binlog) -> None:
+    binlog.run(TABLE)
+    for n in range(6):
+        binlog.run(f"INSERT INTO t VALUES ({n}, 'x')", "FLUSH BINARY LOGS")
+    assert ids(binlog) == list(range(6))
+    files = [item.file for item in binlog.items() if isinstance(item, TxBegin)]
+    assert len(set(files)) == 6
+    assert files == sorted(files)
+
+
+def test_a_stream_follows_the_writer_and_says_when_it_is_drained(binlog: Binlog) -> None:
+    binlog.run(TABLE)
+    binlog.mark()
+    source = binlog.source(blocking=True, heartbeat_seconds=1)
+    stream = assemble(source.events(), binlog.database, lambda *_: True, source.is_drained)
+    seen: list[int] = []
+    beats = 0
+    for item in stream:
+        if isinstance(item, Rows):
+            seen += [change.after[0] for change in item.changes if change.after]
+        elif isinstance(item, TxEnd):
+            assert item.is_last_buffered
+        elif not isinstance(item, TxBegin):
+            beats += 1
+            if beats == 1:
+                binlog.run("INSERT INTO t VALUES (1, 'x')")
+            elif seen == [1] and beats < 9:
+                beats = 9
+                binlog.run("INSERT INTO t VALUES (2, 'y'), (3, 'z')")
+        if seen == [1, 2, 3]:
+            break
+    assert seen == [1, 2, 3]
+    source.close()
+
+
+def test_close_from_another_thread_ends_a_waiting_stream_without_error(binlog: Binlog) -> None:
+    source = binlog.source(blocking=True)
+    read: list[int] = []
+    reader = threading.Thread(target=lambda: read.extend(event.type for event in source.events()))
+    reader.start()
+    time.sleep(0.3)
+    source.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert e.FORMAT_DESCRIPTION in read
+
+
+@pytest.mark.parametrize("mebibytes", [15, 20, 33])
+def test_rows_larger_than_a_packet_are_joined(binlog: Binlog, mebibytes: int) -> None:
+    binlog.run("CREATE TABLE big (id INT PRIMARY KEY, b LONGBLOB)", "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
+    binlog.mark()
+    unit = "REPEAT('0123456789abcdef', 65536)"
+    with binlog.open() as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL max_allowed_packet = 134217728")
+    binlog.run(
+        f"INSERT INTO t VALUES (1, REPEAT({unit}, {mebibytes}))",
+        f"INSERT INTO big VALUES (1, REPEAT({unit}, {mebibytes}))",
+        "INSERT INTO t VALUES (2, 'z')",
+    )
+    items = binlog.items(lambda _, table: table == "t")
+    rows = [item for item in items if isinstance(item, Rows)]
+    first, second = (item.changes[0].after for item in rows)
+    assert first == (1, "0123456789abcdef" * 65536 * mebibytes)
+    assert second == (2, "z")
+    assert len([item for item in items if isinstance(item, TxEnd)]) == 3
+
+
+@pytest.mark.parametrize("size", [0xFFFFFF - 2, 0xFFFFFF - 1, 0xFFFFFF, 0xFFFFFF + 1])
+def test_a_packet_that_ends_at_the_split_is_joined(binlog: Binlog, size: int) -> None:
+    """The protocol sends an empty packet after one of exactly 16 MiB − 1."""
+    binlog.run(TABLE, "INSERT INTO t VALUES (1, '')")
+    (rows,) = [found for found in binlog.events() if found.type == e.WRITE_ROWS]
+    overhead = 1 + e.HEADER_BYTES + len(rows.body) + 4
+    binlog.mark()
+    with binlog.open() as connection, connection.cursor() as cursor:
+        cursor.execute("SET GLOBAL max_allowed_packet = 134217728")
+    binlog.run(f"INSERT INTO t VALUES (2, REPEAT('x', {size - overhead}))", "INSERT INTO t VALUES (3, 'y')")
+    big, small = (change.after for change in binlog.changes("t"))
+    assert big == (2, "x" * (size - overhead))
+    assert small == (3, "y")
+
+
+def test_a_stream_without_checksums_is_read(private: Binlog) -> None:
+    private.run(TABLE, "INSERT INTO t VALUES (1, 'x')", "SET GLOBAL binlog_checksum = NONE", "INSERT INTO t VALUES (2, 'y')")
+    assert ids(private) == [1, 2]
+    private.mark()
+    private.run("INSERT INTO t VALUES (3, 'z')", "SET GLOBAL binlog_checksum = CRC32")
+    try:
+        private.run("INSERT INTO t VALUES (4, 'z')")
+        assert ids(private) == [3, 4]
+    finally:
+        private.run("SET GLOBAL binlog_checksum = CRC32")
+
+
+def test_a_unix_socket_is_as_good(private: Binlog) -> None:
+    private.run(TABLE, "INSERT INTO t VALUES (1, 'x')")
+    private.connect = replace(private.connect, unix_socket=private.query("SELECT @@socket")[0][0], port=1)
+    assert ids(private) == [1]
+
+
+# --- what breaks a stream
+
+
+def follow(source: BinlogSource) -> list[int]:
+    """Read on until the stream breaks; types of its events."""
+    return [event.type for event in source.events()]
+
+
+def dump_threads(binlog: Binlog) -> list[str]:
+    return [row[0] for row in binlog.query("SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'")]
+
+
+def test_a_killed_dump_is_a_retry_and_no_end(binlog: Binlog) -> None:
+    source = binlog.source(blocking=True)
+    before = set(dump_threads(binlog))
+    stream = source.events()
+    next(stream)
+    (ours,) = set(dump_threads(binlog)) - before
+    binlog.run(f"KILL {ours}")
+    with pytest.raises(Retry, match="stream_ended|connection_lost|server_error"):
+        list(stream)
+
+
+def test_a_second_reader_with_our_server_id_means_standby(binlog: Binlog) -> None:
+    number = next(SERVER_IDS)
+    first = binlog.source(blocking=True, server_id=number).events()
+    next(first)
+    second = binlog.source(blocking=True, server_id=number)
+    stream = second.events()
+    next(stream)
+    with pytest.raises(Standby, match="server_id_conflict"):
+        list(first)
+    stream.close()
+
+
+def test_a_silent_connection_is_noticed_after_three_heartbeats(binlog: Binlog) -> None:
+    is_silent = threading.Event()
+    with Proxy(binlog.connect, lambda data: b"" if is_silent.is_set() else data) as proxy:
+        source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start, heartbeat_seconds=0.5)
+        stream = source.events()
+        assert any(event.type in (e.HEARTBEAT, e.HEARTBEAT_V2) for event in stream)
+        is_silent.set()
+        began = time.monotonic()
+        with pytest.raises(Retry, match="connection_silent"):
+            list(stream)
+        assert 1 < time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 5, 20, 24, 100, 700, 1500])
+def test_a_connection_cut_anywhere_is_a_retry(binlog: Binlog, after: int) -> None:
+    binlog.run(TABLE, *(f"INSERT INTO t VALUES ({n}, REPEAT('x', 500))" for n in range(4)))
+    sent = [0]
+
+    def cut(data: bytes) -> bytes | None:
+        if not is_streaming.is_set():
+            return data
+        left = after - sent[0]
+        sent[0] += len(data)
+        return data[:left] if left > 0 else None
+
+    is_streaming = threading.Event()
+    with Proxy(binlog.connect, cut) as proxy:
+        source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start)
+        open_stream = source._open
+        source._open = lambda: (is_streaming.set(), open_stream())[1]  # type: ignore[method-assign]
+        with pytest.raises(Retry):
+            follow(source)
+
+
+def test_an_event_damaged_on_the_way_is_a_retry(binlog: Binlog) -> None:
+    binlog.run(TABLE, "INSERT INTO t VALUES (1, 'damage me here')")
+    spoiled = [0]
+
+    def spoil(data: bytes) -> bytes:
+        if b"damage me here" in data and not spoiled[0]:
+            spoiled[0] = 1
+            return data.replace(b"damage me here", b"damage me hexe")
+        return data
+
+    with Proxy(binlog.connect, spoil) as proxy:
+        source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start)
+        with pytest.raises(Retry, match="checksum_mismatch") as retry:
+            follow(source)
+    assert retry.value.details["pos"] > 4
+
+
+def test_an_event_damaged_in_the_file_halts(private: Binlog) -> None:
+    private.run(TABLE, "INSERT INTO t VALUES (1, 'damage me here')", "INSERT INTO t VALUES (2, 'x')", "FLUSH BINARY LOGS")
+    file = private.directory / private.query("SHOW BINARY LOGS")[0][0]
+    content = file.read_bytes()
+    assert content.count(b"damage me here") == 1
+    file.write_bytes(content.replace(b"damage me here", b"damage me hexe"))
+    with pytest.raises(Halt, match="checksum_mismatch|binlog_unreadable") as halt:
+        private.items()
+    assert halt.value.hint
+
+
+def test_a_purged_binlog_halts_and_names_the_missing_transactions(private: Binlog) -> None:
+    private.run(TABLE, "INSERT INTO t VALUES (1, 'x')")
+    begin = private.start
+    private.run("FLUSH BINARY LOGS")
+    newest = private.query("SHOW BINARY LOGS")[-1][0]
+    private.run(f"PURGE BINARY LOGS TO '{newest}'")
+    private.run("INSERT INTO t VALUES (2, 'y')")
+    purged = GtidSet.parse(private.query("SELECT @@GLOBAL.gtid_purged")[0][0])
+    for start in (begin, GtidSet()):
+        private.start = start
+        with pytest.raises(Halt, match="binlog_purged") as halt:
+            private.items()
+        assert GtidSet.parse(halt.value.details["missing"]) == purged.subtract(start)
+        assert "reconcile" in halt.value.hint
+
+
+def test_a_checkpoint_ahead_of_the_server_halts(binlog: Binlog) -> None:
+    ((source, tag), intervals), *_ = binlog.start.intervals.items()
+    binlog.start = GtidSet({(source, tag): [(1, intervals[-1][1] + 1000)]})
+    with pytest.raises(Halt, match="checkpoint_ahead|binlog_purged"):
+        binlog.items()
+
+
+@pytest.mark.parametrize("start", [FilePosition("binlog.999999", 4), FilePosition("binlog.000001", 4_000_000_000)])
+def test_a_position_that_is_not_there_halts(private: Binlog, start: FilePosition) -> None:
+    with pytest.raises(Halt, match="position_unknown"):
+        private.items(start=start)
+
+
+def test_a_wrong_password_a_missing_privilege_and_a_closed_port_are_retries(binlog: Binlog) -> None:
+    binlog.run("CREATE USER cdc_no_replication@'%' IDENTIFIED BY 'secret-canary'")
+    try:
+        for connect in (
+            replace(binlog.connect, password="wrong-canary"),
+            replace(binlog.connect, user="cdc_no_replication", password="secret-canary"),
+        ):
+            with pytest.raises(Retry, match="auth_failed") as retry:
+                follow(BinlogSource(connect=connect, server_id=next(SERVER_IDS), start=binlog.start))
+            assert "canary" not in f"{retry.value} {retry.value.details} {connect}"
+            with pytest.raises(Retry, match="auth_failed"):
+                follow(BinlogSource(connect=connect, server_id=next(SERVER_IDS), start=GtidSet()))
+    finally:
+        binlog.run("DROP USER cdc_no_replication@'%'")
+    with pytest.raises(Retry, match="server_unreachable"):
+        follow(BinlogSource(connect=replace(binlog.connect, port=1), server_id=next(SERVER_IDS), start=binlog.start))
+
+
+def test_positions_go_on_counting_beyond_four_gibibytes() -> None:
+    source = BinlogSource(connect=settings_of("mysql://u:p@h:1/d"), server_id=1, start=FilePosition("f", 0xFFFFFF00))
+    assert source._advance(0, 0x80, 0xFFFFFF80) == 0xFFFFFF00
+    assert source._advance(0, 0x100, 0x80) == 0xFFFFFF80
+    assert source._pos == 0x1_0000_0080
+    assert source._advance(0, 0x80, 0x1100) == 0x1_0000_1080  # others were left out between
+    assert source._advance(e.FLAG_ARTIFICIAL, 0x80, 0x99) == 0x1_0000_1100

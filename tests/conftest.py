@@ -1,0 +1,51 @@
+"""Fixtures: one private MySQL and Redis a session, one fresh database a test, our own processes as children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymysql.connections import Connection
+
+from schema.connect import open_connection
+from tests.servers import Database, Stack
+from tests.sql_client import SqlClient
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The session's servers."""
+    directory: Path = tmp_path_factory.mktemp("stack")
+    with Stack(directory) as servers:
+        yield servers
+
+
+@pytest.fixture
+def database(stack: Stack) -> Iterator[Database]:
+    """A fresh, migrated database."""
+    with stack.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def sql(database: Database) -> Iterator[SqlClient]:
+    """An administrator's SQL client, as any external tool is one."""
+    with SqlClient(database.settings) as client:
+        yield client
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection[Any]]:
+    """The tailer's own account."""
+    with open_connection(database.settings.tailer()) as session:
+        yield session
+
+
+@pytest.fixture
+def tailer(stack: Stack, database: Database) -> Iterator[Any]:
+    """A running `matrix-sync tail`."""
+    child = stack.spawn("tail", environ=database.environ)
+    yield child
+    child.stop()

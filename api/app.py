@@ -15,7 +15,9 @@ from api import data, health, signin
 from api.auth import AUTH, LISTENER, Authenticator
 from api.cache import Cache
 from api.db import Database
+from api.delivery_store import DELIVERIES, DeliveryStore
 from api.errors import frame
+from api.heads import LAG, Lag
 from api.keys import (
     CACHE,
     DATABASE,
@@ -31,8 +33,13 @@ from api.keys import (
 from api.limits import Buckets, SignInLimits
 from api.metrics import Metrics
 from api.passwords import Passwords
+from api.pull import handle_pull
+from api.push import handle_push
 from api.scope import SCOPES, Scopes
+from api.status import handle_status
 from api.tokens import check_secret
+from api.waiting import WAITER, Waiter
+from schema.leases import tailer_lock
 from schema.settings import Settings
 
 SERVER = "matrix-sync"
@@ -58,6 +65,9 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[DEVICE_LIMIT] = Buckets(settings.device_requests_per_second)
     app[SIGNIN_LIMITS] = SignInLimits(app[CACHE], settings.signin_attempts_per_minute)
     app[METRICS] = Metrics(worker)
+    app[DELIVERIES] = DeliveryStore(app[DATABASE])
+    app[WAITER] = Waiter(app[DATABASE])
+    app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()
     app.on_shutdown.append(_drain)
@@ -77,6 +87,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/auth/refresh", signin.handle_refresh),
         web.post("/api/auth/logout", signin.handle_logout),
         web.get("/api/auth/user", signin.handle_user),
+        web.post("/api/sync/pull", handle_pull),
+        web.post("/api/sync/push", handle_push),
+        web.get("/api/sync/status", handle_status),
         *data.routes(),
     ]
 
@@ -88,6 +101,8 @@ async def _drain(app: web.Application) -> None:
 async def _stores(app: web.Application) -> AsyncIterator[None]:
     """MySQL and Redis may be away when a worker starts: it answers 503 until they are back."""
     yield
+    await app[WAITER].close()
+    await app[DELIVERIES].close()
     await app[DATABASE].close()
     await app[FEED].close()
     await app[CACHE].close()

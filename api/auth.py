@@ -64,7 +64,7 @@ class Authenticator:
 
     async def revoked(self, session_id: bytes) -> None:
         """Forget a sign-in that was just revoked, here and on every worker."""
-        self._forget(session_id)
+        self._forget(session_id.hex())
         await self._cache.publish(REVOKED, session_id.hex().encode())
 
     async def listen(self) -> None:
@@ -73,10 +73,10 @@ class Authenticator:
             if message is None:
                 self._known.clear()
             else:
-                self._forget(bytes.fromhex(message.decode()))
+                self._forget(message.decode(errors="replace"))
 
-    def _forget(self, session_id: bytes) -> None:
-        for token in [token for token, (_, access) in self._known.items() if access.session_id == session_id]:
+    def _forget(self, session_hex: str) -> None:
+        for token in [token for token, (_, access) in self._known.items() if access.session_id.hex() == session_hex]:
             del self._known[token]
 
 

@@ -32,10 +32,9 @@ SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ version FROM chain ORDE
 """
 _READ_IMAGES = "SELECT version, data, sealed FROM sync_changes WHERE company_id = %s AND version IN ({marks})"
 _READ_PUSHED = """
-SELECT p.payload, p.is_change, p.told_version, t.first_version, t.last_version
-FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
+SELECT p.payload, t.first_version FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
 WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = %s AND p.device_id = %s
-    AND p.operation <> 'DELETE' AND p.status <> 'rejected'
+    AND p.operation <> 'DELETE' AND p.is_change
 ORDER BY p.id DESC LIMIT %s
 """
 
@@ -44,13 +43,18 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One earlier change of this device to the record: `values` as it sent them, `head_after` where it stands (None: not in L)."""
+    """An earlier change of this device to the record that took effect: `values` as it sent them; `version` where its tx begins in
+    the change log, None while the tailer has not passed it.
+
+    What was refused does not count: a refused edit sent again, alone or in a whole row, meets the same verdict.
+    """
 
     values: dict[str, Any]
-    is_change: bool
-    told_version: int | None
-    first_version: int | None
-    head_after: int | None
+    version: int | None
+
+    def is_since(self, image_version: int) -> bool:
+        """Whether the image does not hold it yet."""
+        return self.version is None or self.version > image_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +68,32 @@ class Record:
 
 
 async def find_base(
-    session: Session, record: Record, columns: Mapping[str, Column], server: Row, sent: Row, cursors: Sequence[int] | int
+    session: Session,
+    record: Record,
+    columns: Mapping[str, Column],
+    server: Row,
+    sent: Row,
+    cursors: Sequence[int] | int,
+    said: Row,
 ) -> Row | None:
     """Return the base of a change to `record`, whose row is `server` now and of which the device says `sent`.
 
     `cursors`: the device's base version, or, newest first, the cursors it may have seen the record at; empty for a device that was
-    never given anything. None: no image that old is kept, so every difference counts as changed by both.
+    never given anything. `said`: what the push under way has said of the record before this change. None: no image that old is
+    kept, so every difference counts as changed by both.
     """
     pushed = await _read_pushed(session, record)
+    if said:
+        pushed.append(Pushed(dict(said), None))
     if isinstance(cursors, int):
         version, image = await _image_at(session, record, cursors)
-        return _believed(image, [p for p in pushed if _is_since_version(p, version, cursors)])
+        return _believed(image, [p for p in pushed if p.is_since(version)])
     if not cursors:
         return {**server, **_overlay(pushed)}
     images = await _images_at(session, record, cursors)
     candidates = []
-    for cursor, (version, image) in zip(cursors, images, strict=True):
-        base = _believed(image, [p for p in pushed if _is_since_cursor(p, version, cursor)])
+    for version, image in images:
+        base = _believed(image, [p for p in pushed if p.is_since(version)])
         if base is not None:
             candidates.append(base)
     return _likeliest(candidates, columns, sent)
@@ -106,24 +119,6 @@ def _believed(image: Row | None, pushed: Sequence[Pushed]) -> Row | None:
 
 def _overlay(pushed: Sequence[Pushed]) -> dict[str, Any]:
     return {name: value for push in pushed for name, value in push.values.items()}
-
-
-def _is_since_version(pushed: Pushed, image_version: int, base_version: int) -> bool:
-    """After the device took over the server's row at `base_version`. What was refused was told with the row that stands."""
-    if pushed.head_after is None:
-        return True
-    if pushed.is_change and pushed.first_version is not None:
-        return pushed.first_version > image_version
-    return pushed.told_version is None or pushed.told_version > base_version
-
-
-def _is_since_cursor(pushed: Pushed, image_version: int, cursor: int) -> bool:
-    """After the device's cursor: its own copy holds what it sent until a pull brings the server's row."""
-    if pushed.head_after is None:
-        return True
-    if pushed.is_change and pushed.first_version is not None:
-        return pushed.first_version > image_version
-    return pushed.head_after > cursor
 
 
 async def _image_at(session: Session, record: Record, version: int) -> tuple[int, Row | None]:
@@ -152,4 +147,4 @@ async def _read_pushed(session: Session, record: Record) -> list[Pushed]:
     """What the device pushed to the record, oldest first."""
     params = (record.company_id, record.table.name, record.record_id, record.device_id, PUSHES_MAX)
     rows = await session.fetch_all(_READ_PUSHED, params)
-    return [Pushed(orjson.loads(payload), bool(is_change), *rest) for payload, is_change, *rest in reversed(rows)]
+    return [Pushed(orjson.loads(payload), version) for payload, version in reversed(rows)]

@@ -32,7 +32,7 @@ class PushedChange:
 
     def fingerprint(self) -> bytes:
         """A hash that is the same when the same change is sent again, however it was batched."""
-        content = (self.table, self.operation, self.local_id, self.data, self.record_id, self.base_version)
+        content = (self.table, self.operation, self.local_id, self.data, self.record_id, self.base_version, self.timestamp)
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from api.keys import SETTINGS
+from api.waiting import WAITER, Passed
 
-async def settle(request: web.Request, origin_id: int) -> None:
-    """Wait for the transaction of `origin_id` for at most `push_wait_ms_max`."""
+
+async def settle(request: web.Request, origin_id: int) -> Passed | None:
+    """Wait for the transaction of `origin_id` for at most `push_wait_ms_max`; None where the tailer has not passed it in time."""
+    return await request.app[WAITER].wait(origin_id, request.app[SETTINGS].push_wait_ms_max / 1000)

@@ -58,10 +58,8 @@ def inherited_columns(entry: Entry | Redelivery, ancestor: Ancestor | None) -> d
     return inherited
 
 
-def complete_row(version: int, told: dict[str, Any], inherited: dict[str, Any], repeated: ChangeRow | None) -> ChangeRow:
-    """The whole row. `repeated` is the change whose content a redelivery gives again."""
-    if repeated is not None:
-        told = {**told, "operation": repeated.operation, "data": repeated.data, "sealed": repeated.sealed}
+def complete_row(version: int, told: dict[str, Any], inherited: dict[str, Any]) -> ChangeRow:
+    """The whole row; for a redelivery `told` needs operation, data and sealed of the change it repeats."""
     return ChangeRow(version=version, **told, **inherited)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from schema.errors import Standby
+from schema.leases import tailer_lock
 
 _GET_LOCK = "SELECT GET_LOCK(%s, %s)"
 _READ_HOLDER = "SELECT holder, taken_at FROM sync_lease WHERE id = 1"
@@ -24,18 +25,13 @@ ON DUPLICATE KEY UPDATE holder = VALUES(holder), connection_id = VALUES(connecti
 """
 
 
-def lock_name(database: str) -> str:
-    """The named lock of a database's tailer; at most 64 characters, as MySQL demands."""
-    return f"matrix-sync.tail.{database}"[:64]
-
-
 def take_lease(connection: Connection[Any], database: str, *, wait_seconds: int) -> None:
     """Become the one tailer: older holders' commits fail from here on.
 
     Raises Standby, naming the holder, where another one lives after `wait_seconds`.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_GET_LOCK, (lock_name(database), wait_seconds))
+        cursor.execute(_GET_LOCK, (tailer_lock(database), wait_seconds))
         if cursor.fetchone() != (1,):
             raise _standby(connection)
         cursor.execute(_RAISE_TOKEN)

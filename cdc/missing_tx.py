@@ -56,12 +56,12 @@ class MissingTxs:
         connection: Connection[Any],
         address: MySQLAddress,
         settings: Settings,
-        is_expected: Callable[[PendingTx, State], bool],
+        is_outside: Callable[[PendingTx], bool],
     ) -> None:
         self._connection = connection
         self._address = address
         self._settings = settings
-        self._is_expected = is_expected
+        self._is_outside = is_outside
 
     def resolve(self, first: PendingTx, state: State) -> dict[str, TxRow | None]:
         """The rows of the run that `first` begins, by GTID; None where they cannot be told exactly."""
@@ -75,9 +75,11 @@ class MissingTxs:
             for found in transactions:
                 if not found.tx.is_recorded:
                     continue
-                if not self._is_expected(found.tx, state):
+                if found.tx.gtid not in state.gtid_set:
                     break
                 found.stored = recorded_tx(read_txs(self._connection, [str(found.tx.gtid)]), found.tx)
+                if found.stored is None and self._is_outside(found.tx):
+                    continue
                 if found.stored is not None and found.stored.first_version is not None:
                     return run, _Bound(found.stored.tx, found.stored.first_version - 1)
                 run.append(found)

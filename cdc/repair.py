@@ -77,7 +77,7 @@ class Repair:
 
     def restore_changes(self, rows: Iterable[tuple[ChangeRow, bytes]]) -> None:
         """Put changes back that stand side by side, in commits of a bounded size: one that was cut off is gone on with later."""
-        for part in _batches(rows, CHANGES_PER_COMMIT):
+        for part in _batches(rows):
             first, last = part[0][0].version, part[-1][0].version
             self._refuse_above_head(last)
             literals = [change_literal(row, chain) for row, chain in part]
@@ -87,7 +87,7 @@ class Repair:
 
     def restore_live(self, rows: Mapping[RecordKey, LiveRow]) -> None:
         """Move rows of sync_live forward to these versions; a newer one stays."""
-        for part in _batches(sorted(rows.items()), CHANGES_PER_COMMIT):
+        for part in _batches(sorted(rows.items())):
             literals = [_live_literal(key, row) for key, row in part]
             self._commit(partial(insert_rows, self._connection, _INSERT_LIVE, literals, _ONLY_FORWARD))
             self.live += len(part)

@@ -15,7 +15,20 @@ from cdc.ddl import touched_tables
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.reread import Part, read_parts
 from cdc.span import resolve
-from cli.output import MASKED, OPERATION_STYLES, Command, changed_values, console, one_line, print_json, printable, session
+from cli.output import (
+    MASKED,
+    OPERATION_STYLES,
+    Command,
+    changed_values,
+    console,
+    from_option,
+    one_line,
+    print_json,
+    printable,
+    sealed_option,
+    session,
+    to_option,
+)
 from schema.changes import RecordChange
 from schema.settings import MySQLAddress, Settings
 from schema.tables import TABLES
@@ -32,12 +45,10 @@ def binlog() -> None:
 
 
 @binlog.command(cls=Command)
-@click.option(
-    "--from", "start", metavar="PLACE", required=True, help="start, FILE:POS, a GTID (included), or a GTID set (what it lacks)."
-)
-@click.option("--to", "end", metavar="PLACE", help="FILE:POS (not included) or a GTID (included).  [default: the binlog's end]")
+@from_option
+@to_option
 @click.option("--table", type=click.Choice(list(TABLES)), metavar="TABLE", help="Only changes of this table.")
-@click.option("--sealed", is_flag=True, help="Show restricted columns too.")
+@sealed_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: each transaction, then its changes.")
 def show(start: str, end: str | None, table: str | None, sealed: bool, as_json: bool) -> None:
     """Print transactions and the changes that the tailer makes of them. Writes nothing.

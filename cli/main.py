@@ -18,6 +18,7 @@ COMMANDS = {
     "up": "cli.up:up",
     "migrate": "cli.migrate:migrate",
     "tail": "cli.tail:tail",
+    "serve": "cli.serve:serve",
     "doctor": "cli.doctor:doctor",
     "binlog": "cli.binlog:binlog",
     "replay": "cli.replay:replay",

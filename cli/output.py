@@ -27,6 +27,14 @@ DONE, FAILED, USAGE, DIFFERENCES = 0, 1, 2, 3
 OPERATION_STYLES = {"INSERT": "green", "UPDATE": "yellow", "DELETE": "red"}
 MASKED = "•••"
 
+from_option = click.option(
+    "--from", "start", metavar="PLACE", required=True, help="start, FILE:POS, a GTID (included), or a GTID set (what it lacks)."
+)
+to_option = click.option(
+    "--to", "end", metavar="PLACE", help="FILE:POS (not included) or a GTID (included).  [default: the binlog's end]"
+)
+sealed_option = click.option("--sealed", is_flag=True, help="Show restricted columns too.")
+
 
 class Command(click.Command):
     """A command whose errors come out as one message, or with --json as one JSON line on stderr, and an exit code."""

@@ -131,7 +131,7 @@ CREATE TABLE record_identities (
 
 -- Each change of each push as it was sent, with its verdict; in the push's transaction. It overlays base images while the
 -- tailer lags, repeats verdicts on a retry, and its row event tells the tailer local_id and is_exact.
--- told_version: the version of the server's row that the answer held.
+-- fingerprint: the same for the same change sent again.
 CREATE TABLE sync_pushed (
     id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     origin_id BIGINT UNSIGNED NOT NULL,
@@ -149,7 +149,7 @@ CREATE TABLE sync_pushed (
     status ENUM('applied', 'merged', 'noop', 'duplicate', 'conflict', 'rejected') NOT NULL,
     code VARCHAR(64) NULL,
     message TEXT NULL,
-    told_version BIGINT UNSIGNED NULL,
+    fingerprint BINARY(32) NOT NULL,
     is_change TINYINT(1) NOT NULL,
     is_exact TINYINT(1) NOT NULL,
     is_maker TINYINT(1) NOT NULL,

@@ -55,9 +55,11 @@ def serving(database: Database, *words: str) -> Iterator[tuple[Popen[str], str]]
                 program.kill()
 
 
-def ask(url: str) -> tuple[int, dict[str, Any]]:
+def ask(url: str, body: dict[str, Any] | None = None, token: str = "") -> tuple[int, dict[str, Any]]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=5) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as refusal:
         with refusal:
@@ -90,6 +92,20 @@ def test_it_serves_restarts_a_dead_worker_and_stops_in_order(shared: Database) -
         program.send_signal(signal.SIGTERM)
         program.wait(12)
         assert program.returncode == 0
+
+
+def test_workers_share_what_is_in_mysql(shared: Database) -> None:
+    with serving(shared, "--workers", "2") as (_, url):
+        person = {"name": "Ann", "email": "workers@example.com", "password": "correct horse"}
+        status, answer = ask(f"{url}/api/auth/register", person)
+        assert status == 201
+        made = [ask(f"{url}/api/parties", {"name": f"P{number}"}, answer["token"])[1]["data"]["id"] for number in range(10)]
+        for _ in range(6):
+            status, listed = ask(f"{url}/api/parties", token=answer["token"])
+            assert (status, [row["id"] for row in listed["data"]]) == (200, made)
+        assert ask(f"{url}/api/auth/logout", {}, answer["token"])[0] == 200
+        time.sleep(0.2)
+        assert {ask(f"{url}/api/parties", token=answer["token"])[0] for _ in range(6)} == {401}
 
 
 def test_workers_end_with_a_parent_that_was_killed(shared: Database) -> None:

@@ -1,0 +1,141 @@
+"""`POST /api/sync/push`: from an envelope to results (contract §3). Orchestration only; each rule has a module of its own.
+
+One push is one MySQL transaction. The device's row is locked first, which puts its pushes one after the other; then the company
+is held as it is, the origin row is appended, the rows are locked, and the groups are decided in turn, each undone by savepoint
+where one of its changes is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiohttp import web
+
+from api.answers import json_answer
+from api.auth import authenticate
+from api.db import Session
+from api.delivery_store import lock_deliveries, store_deliveries
+from api.devices import device_revoked
+from api.edit_time import edited_at_us, read_clock_lead_us
+from api.identity import Install, find_identities
+from api.keys import DATABASE, SETTINGS
+from api.origins import open_origin
+from api.push_answer import answer_push
+from api.push_apply import PushContext, apply_change
+from api.push_plan import plan_groups, referenced_keys
+from api.push_request import PushedChange, PushRequest, parse_push
+from api.push_rows import lock_push_rows
+from api.push_store import store_conflicts, store_pushed
+from api.requests import read_json_object, request_id
+from api.scope import Scope, scope_of
+from api.verdicts import Refused, Status, Verdict, refusal
+from api.writes import share_company
+from schema.changes import OriginKind
+
+_LOCK_DEVICE = "SELECT revoked_at, clock_lead_ms FROM devices WHERE device_id = %s FOR UPDATE"
+_RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a committed push did: verdicts in the order sent, the told rows as they stood, the conflicts that were kept."""
+
+    origin_id: int
+    verdicts: list[Verdict]
+    server_rows: Mapping[tuple[str, int], Mapping[str, Any]]
+    conflict_ids: Mapping[int, int]
+
+
+async def handle_push(request: web.Request) -> web.Response:
+    """Answer what became of each change. Raises SyncError: 400, 401, 403, 413, 503; nothing is applied then."""
+    identity = await authenticate(request)
+    arrived_us = time.time_ns() // 1000
+    push = parse_push(await read_json_object(request), request.app[SETTINGS])
+    scope = await scope_of(request, identity, push.company_id, push.device_id)
+
+    async def work(session: Session) -> Pushed:
+        return await _apply(session, scope, push, request_id(request), arrived_us)
+
+    pushed = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
+    answer = await answer_push(request.app, scope, push, pushed)
+    return json_answer(answer)
+
+
+async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
+    lead_us = await _lock_device(session, push, arrived_us)
+    await share_company(session, scope.company_id)
+    origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
+    deliveries = await lock_deliveries(session, scope.company_id, push.device_id)
+    await store_deliveries(session, scope.company_id, push.device_id, deliveries.push_begun(push.last_version))
+    install = Install(scope.company_id, push.device_id, push.install_id)
+    keys = {key for change in push.changes for key in (*referenced_keys(change), *_own_key(change))}
+    identities = await find_identities(session, install, keys)
+    rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
+    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows)
+    verdicts = await _apply_groups(context, push.changes)
+    told: dict[str, set[int]] = {}
+    for verdict in verdicts:
+        if verdict.is_told and verdict.record_id is not None:
+            told.setdefault(verdict.change.table, set()).add(verdict.record_id)
+    server_rows = await rows.read_again(told)
+    times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
+    await store_pushed(context, verdicts, times)
+    conflict_ids = await store_conflicts(context, verdicts, server_rows)
+    return Pushed(origin_id, verdicts, server_rows, conflict_ids)
+
+
+async def _lock_device(session: Session, push: PushRequest, arrived_us: int) -> int:
+    """Lock the device's row and return by how much its clock is ahead, in µs. Raises SyncError 401 for a revoked one."""
+    row = await session.fetch_one(_LOCK_DEVICE, (push.device_id,))
+    if row is None or row[0] is not None:
+        raise device_revoked()
+    known_lead_us = row[1] * 1000 if row[1] is not None else 0
+    lead_us = read_clock_lead_us(push.sent_at, arrived_us=arrived_us, known_lead_us=known_lead_us)
+    if lead_us > known_lead_us:
+        await session.execute(_RAISE_LEAD, (lead_us // 1000, push.device_id))
+    return lead_us
+
+
+async def _apply_groups(context: PushContext, changes: tuple[PushedChange, ...]) -> list[Verdict]:
+    """Return the verdicts in the order sent."""
+    verdicts: list[Verdict] = []
+    for group in plan_groups(changes):
+        verdicts += await _apply_group(context, group)
+    return sorted(verdicts, key=lambda verdict: verdict.change.seq)
+
+
+async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[Verdict]:
+    """Apply changes together or not at all; a change that is refused by itself needs no savepoint."""
+    if len(group) == 1:
+        return [await apply_change(context, group[0])]
+    mark = context.rows.mark()
+    await context.session.execute("SAVEPOINT push_group")
+    verdicts: list[Verdict] = []
+    for change in group:
+        verdict = await apply_change(context, change)
+        verdicts.append(verdict)
+        if verdict.status.is_refusal:
+            await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
+            context.rows.undo_to(mark)
+            return [_undone(context, change, verdicts) for change in group]
+    await context.session.execute("RELEASE SAVEPOINT push_group")
+    return verdicts
+
+
+def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+    """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
+    own = next((verdict for verdict in verdicts if verdict.change is change), None)
+    if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
+        return replace(own, is_change=False)
+    cause = verdicts[-1]
+    record_id = own.record_id if own is not None and not own.is_maker else None
+    message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
+    refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})
+    return refusal(change, refused, record_id=record_id)
+
+
+def _own_key(change: PushedChange) -> list[tuple[str, str]]:
+    return [(change.table, change.local_id)] if change.local_id is not None else []

@@ -1,0 +1,119 @@
+"""A push's answer: versions from the change log, the told rows, the safe cursor (contract §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from api.db import Session
+from api.delivery_store import DELIVERIES, read_deliveries
+from api.heads import read_head
+from api.keys import DATABASE, SETTINGS
+from api.push_request import PushRequest
+from api.push_store import conflict_type, is_conflict
+from api.push_versions import Told, VersionReader
+from api.safe_cursor import read_safe_cursor
+from api.scope import Scope
+from api.verdicts import Status, Verdict
+from api.waiting import WAITER
+from schema.columns import Access
+from schema.tables import TABLES
+
+if TYPE_CHECKING:
+    from api.push import Pushed
+
+NOTHING_TOLD = Told(None, 0, is_deleted=True)
+
+
+async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pushed: Pushed) -> dict[str, Any]:
+    """Wait for the tailer, then return the answer; `pending` where it has not passed in time.
+
+    The push is committed: whatever is not known in time is left out, and never makes an error of a success.
+    """
+    passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
+    async with app[DATABASE].read() as session:
+        head = await read_head(session)
+        deliveries = await read_deliveries(session, scope.company_id, push.device_id)
+        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head.version)
+        reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
+        results = await _results(session, scope, pushed, reader)
+    await app[DELIVERIES].update(scope.company_id, push.device_id, lambda now: now.push_answered(cursor), is_pull=False)
+    return {
+        "success": True,
+        "conflicts": _conflicts(pushed, results),
+        "id_mappings": _id_mappings(pushed.verdicts),
+        "current_version": cursor,
+        "head_version": head.version,
+        "pending": passed is None,
+        "results": results,
+    }
+
+
+async def _results(session: Session, scope: Scope, pushed: Pushed, reader: VersionReader) -> list[dict[str, Any]]:
+    versions = await reader.versions(pushed.verdicts)
+    told = await reader.told(pushed.verdicts, pushed.server_rows)
+    results = []
+    for verdict in pushed.verdicts:
+        result: dict[str, Any] = {
+            "table": verdict.change.table,
+            "local_id": verdict.change.local_id,
+            "record_id": verdict.record_id,
+            "status": verdict.status.value,
+        }
+        if verdict.change.seq in versions:
+            result["version"] = versions[verdict.change.seq]
+        if verdict.code is not None:
+            result |= {"code": verdict.code, "message": verdict.message, "retryable": verdict.is_retryable, **verdict.details}
+        if verdict.ignored:
+            result["ignored"] = list(verdict.ignored)
+        if verdict.is_told:
+            result |= _shown(scope, verdict, told.get((verdict.change.table, verdict.record_id or 0), NOTHING_TOLD))
+        results.append(result)
+    return results
+
+
+def _shown(scope: Scope, verdict: Verdict, told: Told) -> dict[str, Any]:
+    data = visible_columns(scope, verdict.change.table, told.row) if told.row is not None else {}
+    return {"server_data": data, "server_version": told.version, "server_deleted": told.is_deleted}
+
+
+def visible_columns(scope: Scope, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a row what this role may see."""
+    return {
+        c.name: row[c.name]
+        for c in TABLES[table].columns
+        if c.name in row and (c.access is Access.PUBLIC or (c.access is Access.RESTRICTED and scope.may_see_restricted))
+    }
+
+
+def _conflicts(pushed: Pushed, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    conflicts = []
+    for verdict, result in zip(pushed.verdicts, results, strict=True):
+        if not is_conflict(verdict):
+            continue
+        server = pushed.server_rows.get((verdict.change.table, verdict.record_id or 0))
+        conflict: dict[str, Any] = {
+            "conflict_id": pushed.conflict_ids.get(verdict.change.seq),
+            "table": verdict.change.table,
+            "local_id": verdict.change.local_id,
+            "record_id": verdict.record_id,
+            "type": conflict_type(verdict, server),
+            "resolution": "merged" if verdict.status is Status.MERGED else "server",
+            **{name: result[name] for name in ("server_data", "server_version", "server_deleted") if name in result},
+        }
+        if verdict.fields:
+            conflict["fields"] = list(verdict.fields)
+        conflicts.append(conflict)
+    return conflicts
+
+
+def _id_mappings(verdicts: list[Verdict]) -> dict[str, int]:
+    """Every INSERT whose record exists or once existed; of one local id in two tables, the first."""
+    mappings: dict[str, int] = {}
+    for verdict in verdicts:
+        change = verdict.change
+        if change.operation == "INSERT" and change.local_id is not None and verdict.record_id is not None:
+            mappings.setdefault(change.local_id, verdict.record_id)
+    return mappings

@@ -1,0 +1,150 @@
+"""The rows a push works on: locked once, in one order, and kept up to date while its changes are applied.
+
+Table by table in the order of the declarations, in each first the rows to be changed FOR UPDATE, then the rows that are only
+referred to FOR SHARE: two pushes that meet seldom deadlock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.db import Session
+from api.identity import RecordIdentity
+from api.push_plan import LocalKey
+from api.push_request import PushedChange, read_id
+from api.references import References, candidate_ids
+from api.scope import heads_of
+from api.writes import lock_rows, share_parents, share_rows
+from schema.tables import TABLES, Table
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What was known of a record before a `put`."""
+
+    table: str
+    record_id: int
+    row: Row | None
+    said: Row | None
+    first_said: Row | None
+    made_as: LocalKey | None
+
+
+class PushRows:
+    """Locked rows as wire values, and what this push has said of them; both can be taken back to a mark, as a savepoint does."""
+
+    def __init__(self, session: Session, company_id: int, references: References) -> None:
+        self._session = session
+        self._company_id = company_id
+        self.references = references
+        self._rows: dict[str, dict[int, Row]] = defaultdict(dict)
+        self._said: dict[tuple[str, int], Row] = {}
+        self._first_said: dict[tuple[str, int], Row] = {}
+        self._undo: list[_Before] = []
+
+    def mark(self) -> int:
+        """Return a mark for `undo_to`."""
+        return len(self._undo)
+
+    def undo_to(self, mark: int) -> None:
+        """Forget what was put since `mark`."""
+        while len(self._undo) > mark:
+            before = self._undo.pop()
+            key = (before.table, before.record_id)
+            _restore(self._rows[before.table], before.record_id, before.row)
+            _restore(self._said, key, before.said)
+            _restore(self._first_said, key, before.first_said)
+            if before.row is None:
+                self.references.existing[before.table].discard(before.record_id)
+            if before.made_as is not None:
+                self.references.records.pop(before.made_as, None)
+
+    def get(self, table: Table, record_id: int | None) -> Row | None:
+        """Return a locked row, None where the company has none of that id."""
+        return self._rows[table.name].get(record_id) if record_id is not None else None
+
+    def put(self, table: Table, record_id: int, row: Row, said: Mapping[str, Any], *, made_as: LocalKey | None = None) -> None:
+        """Take over a row as it is now and what the device said of it; `made_as`: the local id that stands for it from here on."""
+        key = (table.name, record_id)
+        before_row, before_said = self._rows[table.name].get(record_id), self._said.get(key)
+        self._undo.append(_Before(*key, before_row, before_said, self._first_said.get(key), made_as))
+        self._rows[table.name][record_id] = row
+        self._said[key] = {**(before_said or {}), **said}
+        if before_row is None:
+            self._first_said[key] = dict(said)
+        self.references.existing[table.name].add(record_id)
+        if made_as is not None:
+            self.references.records[made_as] = record_id
+
+    def said(self, table: Table, record_id: int) -> Row:
+        """Return what this push has said of a record so far, in wire form."""
+        return self._said.get((table.name, record_id), {})
+
+    def first_said(self, table: Table, record_id: int) -> Row | None:
+        """Return what this push said when it made a record; None where the record is older."""
+        return self._first_said.get((table.name, record_id))
+
+    async def heads(self, table: Table, row: Row | None, values: Mapping[str, Any]) -> dict[int, Row]:
+        """Return the document rows that a row is part of, as it was and as it will be."""
+        name, ids = heads_of(table.name, row, values)
+        known = {head_id: self._rows[name][head_id] for head_id in ids if head_id in self._rows[name]}
+        others = await share_rows(self._session, TABLES[name], self._company_id, ids - known.keys())
+        return {**known, **others}
+
+    async def read_again(self, wanted: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], Row]:
+        """Return rows as they stand now, with the times MySQL set."""
+        found: dict[tuple[str, int], Row] = {}
+        for name in TABLES:
+            if wanted.get(name):
+                rows = await lock_rows(self._session, TABLES[name], self._company_id, wanted[name])
+                found.update({(name, record_id): row for record_id, row in rows.items()})
+        return found
+
+    async def lock(self, targets: Mapping[str, set[int]], parents: Mapping[str, set[int]]) -> None:
+        """Lock the rows to be changed and the rows referred to."""
+        for name, table in TABLES.items():
+            self._rows[name] = await lock_rows(self._session, table, self._company_id, targets.get(name, ()))
+            others = parents.get(name, set()) - self._rows[name].keys()
+            self.references.existing[name] = set(self._rows[name]) | await share_parents(
+                self._session, name, self._company_id, others
+            )
+
+
+async def lock_push_rows(
+    session: Session, company_id: int, changes: Iterable[PushedChange], identities: Mapping[LocalKey, RecordIdentity]
+) -> PushRows:
+    """Lock all that the changes of a push may touch or refer to."""
+    listed = [change for change in changes if change.table in TABLES]
+    records = {key: identity.record_id for key, identity in identities.items()}
+    inserted = frozenset((c.table, c.local_id) for c in listed if c.operation == "INSERT" and c.local_id is not None)
+    targets: dict[str, set[int]] = defaultdict(set)
+    for change in listed:
+        for record_id in (change.record_id, target_id(change, records)):
+            if record_id is not None:
+                targets[change.table].add(record_id)
+    rows = PushRows(session, company_id, References(inserted, dict(records)))
+    await rows.lock(targets, candidate_ids(listed, records))
+    return rows
+
+
+def target_id(change: PushedChange, records: Mapping[LocalKey, int]) -> int | None:
+    """Return a change's record: `record_id`, else `data.id`, else what its local id stands for. An INSERT ignores `data.id`."""
+    if change.operation != "INSERT":
+        if change.record_id is not None:
+            return change.record_id
+        server_id = read_id(change.data.get("id"))
+        if server_id is not None:
+            return server_id
+    return records.get((change.table, change.local_id)) if change.local_id is not None else None
+
+
+def _restore(kept: dict[Any, Row], key: Any, before: Row | None) -> None:
+    if before is None:
+        kept.pop(key, None)
+    else:
+        kept[key] = before

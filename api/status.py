@@ -1,0 +1,91 @@
+"""`GET /api/sync/status`: where a device stands (contract §4)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from api.answers import json_answer
+from api.auth import authenticate
+from api.db import Session
+from api.deliveries import decode
+from api.heads import LAG, read_head
+from api.keys import DATABASE, SETTINGS
+from api.requests import malformed, read_company_id, read_device_id
+from api.safe_cursor import read_safe_cursor
+from api.scope import Scope, scope_of
+from schema.settings import Settings
+from schema.tables import TABLES
+from schema.values import rfc3339, rfc3339_from_us
+
+_READ = "SELECT state, last_pull_at FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
+_COUNT_PENDING = """
+SELECT COUNT(*) FROM sync_changes
+WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL OR for_device = %s)
+    AND NOT (is_exact AND origin_device_id <=> %s) AND ({tables})
+"""
+_COUNT_CONFLICTS = "SELECT COUNT(*) FROM sync_conflicts WHERE company_id = %s AND device_id = %s AND status = 'open'"
+_COUNT_REJECTED = "SELECT COUNT(*) FROM sync_pushed WHERE company_id = %s AND device_id = %s AND status = 'rejected'"
+
+
+async def handle_status(request: web.Request) -> web.Response:
+    """Answer the status of one device. Raises SyncError: 400, 401, 403, 503."""
+    identity = await authenticate(request)
+    device_id = read_device_id(request.query.get("device_id")) or identity.device_id
+    if device_id is None:
+        raise malformed("device_id is needed: text of 1 to 128 bytes")
+    scope = await scope_of(request, identity, read_company_id(request.query.get("company_id")), device_id)
+    lag_ms = await request.app[LAG].read_ms()
+    async with request.app[DATABASE].read() as session:
+        status = await _read_status(session, scope, device_id)
+    status |= {"lag_ms": lag_ms, "server_time": rfc3339_from_us(time.time_ns() // 1000), "limits": _limits(request.app[SETTINGS])}
+    return json_answer({"success": True, "status": status})
+
+
+async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[str, Any]:
+    head = await read_head(session)
+    row = await session.fetch_one(_READ, (scope.company_id, device_id))
+    deliveries = decode(row[0] if row else None)
+    given = {name: table.delivered for name, table in deliveries.tables.items() if name in scope.readable}
+    asked = given or {name: 0 for name in TABLES if name in scope.readable}
+    pending = await _count_pending(session, scope, device_id, asked, head.version)
+    last_pull_at = row[1] if row else None
+    return {
+        "device_id": device_id,
+        "last_sync_version": min(given.values(), default=0),
+        "current_version": await read_safe_cursor(session, scope, device_id, deliveries, head.version),
+        "pending_changes": pending,
+        "is_synced": bool(given) and pending == 0,
+        "last_sync_at": rfc3339(last_pull_at) if last_pull_at else None,
+        "head_version": head.version,
+        "epoch": head.epoch,
+        "min_version": head.min_version,
+        "conflicts_open": await _count(session, _COUNT_CONFLICTS, scope, device_id),
+        "rejected": await _count(session, _COUNT_REJECTED, scope, device_id),
+    }
+
+
+async def _count_pending(session: Session, scope: Scope, device_id: str, given: dict[str, int], head: int) -> int:
+    if not given:
+        return 0
+    conditions = " OR ".join("(table_name = %s AND version > %s)" for _ in given)
+    pairs = [value for pair in given.items() for value in pair]
+    params = (scope.company_id, min(given.values()), head, device_id, device_id, *pairs)
+    row = await session.fetch_one(_COUNT_PENDING.format(tables=conditions), params)
+    return int(row[0]) if row else 0
+
+
+async def _count(session: Session, sql: str, scope: Scope, device_id: str) -> int:
+    row = await session.fetch_one(sql, (scope.company_id, device_id))
+    return int(row[0]) if row else 0
+
+
+def _limits(settings: Settings) -> dict[str, int]:
+    return {
+        "page_changes_default": settings.page_changes_default,
+        "page_changes_max": settings.page_changes_max,
+        "push_changes_max": settings.push_changes_max,
+        "body_bytes_max": settings.body_bytes_max,
+    }

@@ -1,0 +1,141 @@
+"""What `doctor` asks, part by part: a part that cannot be asked is a finding too, and the next one is asked all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pymysql
+import redis
+from pymysql.connections import Connection
+
+from cdc.findings import Finding, fatal, ok, warning
+from cdc.preflight import find_problems
+from cdc.privileges import check_privileges, read_grants
+from cdc.status import TailerStatus, read_tailer_status
+from cdc.surroundings import check_bypassers
+from cli.output import connect_error
+from schema import migrations
+from schema.connect import open_connection
+from schema.database_check import find_differences
+from schema.errors import MatrixError
+from schema.settings import MySQLAddress, Settings
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+BEHIND_TXS_MAX = 1000
+
+_NEEDED = {
+    "mysql_api_url": ("SYNC_MYSQL_API_URL", "`serve` cannot start"),
+    "mysql_tailer_url": ("SYNC_MYSQL_TAILER_URL", "`tail` cannot start"),
+    "mysql_operator_url": ("SYNC_MYSQL_OPERATOR_URL", "the operator's commands cannot start"),
+    "jwt_secret": ("SYNC_JWT_SECRET", "`serve` cannot start"),
+}
+_USEFUL = {
+    "mysql_url": ("MYSQL_URL", "`migrate` cannot run, and other accounts cannot be checked"),
+    "redis_url": ("REDIS_URL", "devices hear of changes a little later"),
+}
+
+Ask = Callable[["Connection[Any]"], Iterable[Finding]]
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every finding, good ones too, each once."""
+    bypassers = list(_ask(settings.admin, settings.mysql_url, lambda c: [check_bypassers(c)], is_needed=False))
+    found = [
+        *_check_settings(settings),
+        *_ask(settings.tailer, settings.mysql_tailer_url, lambda c: _see_as_tailer(c, settings)),
+        *_ask(settings.api, settings.mysql_api_url, lambda c: [_check_account(c, "api", settings.api())]),
+        *_ask(settings.operator, settings.mysql_operator_url, lambda c: _see_as_operator(c, settings)),
+    ]
+    if bypassers:  # an administrator sees more than the tailer's account
+        found = [finding for finding in found if finding.code != "sql_log_bin"] + bypassers
+    return list(dict.fromkeys([*found, _check_redis(settings)]))
+
+
+def _check_settings(settings: Settings) -> Iterator[Finding]:
+    for field, (variable, consequence) in _NEEDED.items():
+        if not getattr(settings, field):
+            yield fatal(
+                "setting_missing", f"{variable} is not set: {consequence}", f"set {variable}, or start with `matrix-sync up`"
+            )
+    for field, (variable, consequence) in _USEFUL.items():
+        if not getattr(settings, field):
+            yield warning("setting_missing", f"{variable} is not set: {consequence}", f"set {variable}")
+
+
+def _ask(address_of: Callable[[], MySQLAddress], url: str, ask: Ask, *, is_needed: bool = True) -> Iterator[Finding]:
+    """Connect with an account and ask; whatever fails is a finding."""
+    make = fatal if is_needed else warning
+    if not url:
+        return
+    try:
+        address = address_of()
+        try:
+            connection = open_connection(address, timeout_seconds=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
+        except pymysql.err.MySQLError as problem:
+            raise connect_error(problem, address) from problem
+        with connection:
+            yield from ask(connection)
+    except MatrixError as problem:
+        yield make(problem.code, problem.message, problem.hint)
+    except pymysql.err.MySQLError as problem:
+        yield make("mysql_error", f"MySQL: {problem.args[-1] if problem.args else problem}", "see MySQL's error log")
+
+
+def _see_as_tailer(connection: Connection[Any], settings: Settings) -> Iterator[Finding]:
+    """MySQL's settings and the schema, as the tailer's account sees them."""
+    yield from find_problems(connection, settings)
+    migrations.check_current(connection)
+    differences = find_differences(connection, settings.tailer().database)
+    for sentence in differences:
+        yield fatal("schema_differs", sentence, "undo the ALTER, or add the column to schema/tables.py with a migration")
+    if not differences:
+        yield ok("schema", "the database is at this program's schema")
+
+
+def _see_as_operator(connection: Connection[Any], settings: Settings) -> Iterator[Finding]:
+    """The operator's own privileges, and how the tailer stands."""
+    address = settings.operator()
+    yield _check_account(connection, "operator", address)
+    yield from check_tailer(read_tailer_status(connection, address.database))
+
+
+def _check_account(connection: Connection[Any], role: str, address: MySQLAddress) -> Finding:
+    return check_privileges(read_grants(connection), role, address.database)
+
+
+def check_tailer(status: TailerStatus) -> Iterator[Finding]:
+    """Whether one lives, whether it halted, and whether the server still has what it needs."""
+    halt = status.last_halt
+    if status.is_halted and halt:
+        where = f"{halt.get('gtid') or 'no transaction'} at {halt.get('file')}:{halt.get('pos')}"
+        yield fatal("halted", f"the tailer halted at {halt['at']} UTC, {where}: {halt['message']}", str(halt["hint"]))
+    elif status.holder is None:
+        yield warning("tailer", f"no tailer runs; {status.behind.count()} transactions wait for it", "start `matrix-sync tail`")
+    elif status.behind.count() > BEHIND_TXS_MAX:
+        yield warning("lag", f"the tailer ({status.holder}) is {status.behind.count()} transactions behind", "see its log")
+    else:
+        yield ok("tailer", f"a tailer runs ({status.holder}), {status.behind.count()} transactions behind")
+    if halt and not status.is_halted:
+        yield ok("last_halt", f"the last halt, {halt['code']} at {halt['at']} UTC, has been passed")
+    if status.purged:
+        yield fatal("binlog_purged", f"the server purged {status.purged} unread", "see docs/operators.md, “A purged binlog”")
+    if status.lost:
+        yield fatal(
+            "transactions_lost",
+            f"the server never executed {status.lost}, which the change log holds",
+            "see docs/operators.md, “A restored backup”",
+        )
+
+
+def _check_redis(settings: Settings) -> Finding:
+    if not settings.redis_url:
+        return ok("redis", "Redis is not used")
+    timeout = settings.redis_timeout_ms / 1000
+    try:
+        with redis.Redis.from_url(settings.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as problem:
+        return warning("redis", f"Redis does not answer: {problem}", "start it, or mend REDIS_URL; all works, but slower")
+    return ok("redis", "Redis answers")

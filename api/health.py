@@ -10,13 +10,14 @@ from aiohttp import web
 
 from api.answers import json_answer
 from api.db import Database
-from api.keys import DATABASE, DRAINING, FEED, METRICS
+from api.keys import DATABASE, DRAINING, FEED, METRICS, SETTINGS
 from schema.errors import SyncError
+from schema.leases import tailer_lock
 from schema.migrations import read_migrations
 
 _SCHEMA = "SELECT COUNT(*), MAX(id) FROM schema_migrations WHERE statements_done = statements"
 _TAILER = """
-SELECT l.holder, s.head, s.last_commit_at, CURRENT_TIMESTAMP(6)
+SELECT l.holder, IS_USED_LOCK(%s) IS NOT NULL, s.head, s.last_commit_at, CURRENT_TIMESTAMP(6)
 FROM sync_state s LEFT JOIN sync_lease l ON l.id = 1 WHERE s.id = 1
 """
 
@@ -29,12 +30,12 @@ async def handle_health(request: web.Request) -> web.Response:
 
 
 async def handle_ready(request: web.Request) -> web.Response:
-    """`GET /api/ready`: 200 when MySQL answers, its schema is this program's, and a tailer has taken the lease; else 503."""
+    """`GET /api/ready`: 200 when MySQL answers, its schema is this program's, and a tailer lives; else 503."""
     if request.app[DRAINING].is_set():
         raise SyncError(503, "stopping", "the server is stopping")
     checks: dict[str, Any] = {"mysql": False, "schema": False, "tailer": False}
     try:
-        checks |= await _checks(request.app[DATABASE])
+        checks |= await _checks(request.app[DATABASE], request.app[SETTINGS].api().database)
     except SyncError as problem:
         raise SyncError(503, "not_ready", problem.message, details=checks, headers=problem.headers) from problem
     if not all(checks[name] for name in ("mysql", "schema", "tailer")):
@@ -52,15 +53,15 @@ async def handle_metrics(request: web.Request) -> web.Response:
     return web.Response(body=metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
-async def _checks(database: Database) -> dict[str, Any]:
+async def _checks(database: Database, name: str) -> dict[str, Any]:
     async with database.read() as session:
         schema = await session.fetch_one(_SCHEMA)
-        tailer = await session.fetch_one(_TAILER)
+        tailer = await session.fetch_one(_TAILER, (tailer_lock(name),))
     wanted = len(read_migrations())
     found: dict[str, Any] = {"mysql": True, "schema": schema == (wanted, wanted)}
     if tailer is not None:
-        holder, head, last_commit_at, now = tailer
-        found |= {"tailer": holder is not None, "holder": holder, "head": head, "last_commit_age_ms": _age_ms(last_commit_at, now)}
+        holder, is_alive, head, last_commit_at, now = tailer
+        found |= {"tailer": bool(is_alive), "holder": holder, "head": head, "last_commit_age_ms": _age_ms(last_commit_at, now)}
     return found
 
 

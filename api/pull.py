@@ -47,7 +47,7 @@ async def handle_pull(request: web.Request) -> web.Response:
 
 async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> bytes:
     """Return the answer's JSON, its cursor recorded."""
-    async with app[FEED].read() as session:
+    async with app[FEED].snapshot() as session:
         head = await read_head(session)
         deliveries = await read_deliveries(session, scope.company_id, pull.device_id)
         after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries)

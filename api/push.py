@@ -28,7 +28,7 @@ from api.push_apply import PushContext, apply_change
 from api.push_plan import plan_groups, referenced_keys
 from api.push_request import PushedChange, PushRequest, parse_push
 from api.push_rows import lock_push_rows
-from api.push_store import store_conflicts, store_pushed
+from api.push_store import store_conflicts, store_pushed, store_redeliveries
 from api.requests import read_json_object, request_id
 from api.scope import Scope, scope_of
 from api.verdicts import Refused, Status, Verdict, refusal
@@ -83,6 +83,7 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     server_rows = await rows.read_again(told)
     times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
     await store_pushed(context, verdicts, times)
+    await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 

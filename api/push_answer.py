@@ -36,7 +36,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     async with app[DATABASE].read() as session:
         head = await read_head(session)
         deliveries = await read_deliveries(session, scope.company_id, push.device_id)
-        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head.version)
+        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, push.last_version)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
     await app[DELIVERIES].update(scope.company_id, push.device_id, lambda now: now.push_answered(cursor), is_pull=False)

@@ -16,6 +16,7 @@ _PUSHED_COLUMNS = (
     "edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker"
 )
 _TABLE_CHARACTERS_MAX, _OPERATION_CHARACTERS_MAX, _LOCAL_ID_CHARACTERS_MAX = 64, 16, 255
+_ASK_AGAIN = "INSERT INTO sync_redeliveries (company_id, device_id, table_name, record_id) VALUES (%s, %s, %s, %s)"
 _STORE_CONFLICT = """
 INSERT INTO sync_conflicts (company_id, device_id, user_id, origin_id, table_name, record_id, local_id, operation, type, code,
     fields, base, client, server, server_version, fingerprint)
@@ -29,6 +30,17 @@ async def store_pushed(context: PushContext, verdicts: Iterable[Verdict], edited
     rows = [_pushed_row(context, verdict, edited_at_us[verdict.change.seq]) for verdict in verdicts]
     for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
         await _insert(context.session, rows[start : start + ROWS_PER_STATEMENT_MAX])
+
+
+async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) -> None:
+    """Ask for the rows that are not what was sent though the push changed nothing: so even a client that is long past the winning
+    edit, and ignores results, falls back to the server's row (contract §2.6).
+    """
+    changed = {(v.change.table, v.record_id) for v in verdicts if v.is_change}
+    told = {(v.change.table, v.record_id) for v in verdicts if v.is_told and v.record_id is not None}
+    for table, record_id in sorted(told - changed):
+        if table in context.scope.readable:
+            await context.session.execute(_ASK_AGAIN, (context.scope.company_id, context.install.device_id, table, record_id))
 
 
 async def store_conflicts(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from api.db import Session
 from api.deliveries import Deliveries
+from api.heads import Head
 from api.scope import Scope
 from schema.tables import TABLES
+from schema.versions import epoch_of
 
 _FIRST_NOT_GIVEN = """
 SELECT version FROM sync_changes
@@ -15,16 +17,20 @@ ORDER BY version LIMIT 1
 """
 
 
-async def read_safe_cursor(session: Session, scope: Scope, device_id: str, deliveries: Deliveries, head: int) -> int:
-    """Return the version before the first change, up to `head`, that this device was not given and did not make exactly so.
+async def read_safe_cursor(
+    session: Session, scope: Scope, device_id: str, deliveries: Deliveries, head: Head, last_version: int | None = None
+) -> int:
+    """Return the version before the first change, up to the head, that this device was not given and did not make exactly so.
 
-    Tables it never asked for do not hold it back once it has pulled; a device that never pulled stays before the first foreign row.
+    Tables it never asked for do not hold it back once it has pulled. A device that never pulled stays before the first foreign row
+    after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it.
     """
+    is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
     given = {name: table.delivered for name, table in deliveries.tables.items() if name in scope.readable}
     if not given:
-        given = {name: 0 for name in TABLES if name in scope.readable}
+        given = {name: last_version or 0 if is_known else 0 for name in TABLES if name in scope.readable}
     if not given:
-        return head
+        return head.version
     floors: dict[int, list[str]] = {}
     for name, version in given.items():
         floors.setdefault(version, []).append(name)
@@ -33,5 +39,5 @@ async def read_safe_cursor(session: Session, scope: Scope, device_id: str, deliv
         conditions.append(f"(version > %s AND table_name IN ({', '.join('%s' for _ in names)}))")
         params += [version, *names]
     sql = _FIRST_NOT_GIVEN.format(tables=" OR ".join(conditions))
-    row = await session.fetch_one(sql, (scope.company_id, min(floors), head, device_id, device_id, *params))
-    return head if row is None else int(row[0]) - 1
+    row = await session.fetch_one(sql, (scope.company_id, min(floors), head.version, device_id, device_id, *params))
+    return head.version if row is None else int(row[0]) - 1

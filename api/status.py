@@ -28,6 +28,11 @@ WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL
 """
 _COUNT_CONFLICTS = "SELECT COUNT(*) FROM sync_conflicts WHERE company_id = %s AND device_id = %s AND status = 'open'"
 _COUNT_REJECTED = "SELECT COUNT(*) FROM sync_pushed WHERE company_id = %s AND device_id = %s AND status = 'rejected'"
+_HASH_LIVE = """
+SELECT table_name, COUNT(*),
+    BIT_XOR(CAST(CONV(LEFT(SHA2(CONCAT(table_name, ':', record_id, ':', version), 256), 16), 16, 10) AS UNSIGNED))
+FROM sync_live WHERE company_id = %s AND NOT is_deleted AND version <= %s GROUP BY table_name
+"""
 
 
 async def handle_status(request: web.Request) -> web.Response:
@@ -40,6 +45,8 @@ async def handle_status(request: web.Request) -> web.Response:
     lag_ms = await request.app[LAG].read_ms()
     async with request.app[DATABASE].read() as session:
         status = await _read_status(session, scope, device_id)
+        if request.query.get("verify") == "1":
+            status["verify"] = await _read_verification(session, scope, status["head_version"])
     status |= {"lag_ms": lag_ms, "server_time": rfc3339_from_us(time.time_ns() // 1000), "limits": _limits(request.app[SETTINGS])}
     return json_answer({"success": True, "status": status})
 
@@ -55,7 +62,7 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
     return {
         "device_id": device_id,
         "last_sync_version": min(given.values(), default=0),
-        "current_version": await read_safe_cursor(session, scope, device_id, deliveries, head.version),
+        "current_version": await read_safe_cursor(session, scope, device_id, deliveries, head),
         "pending_changes": pending,
         "is_synced": bool(given) and pending == 0,
         "last_sync_at": rfc3339(last_pull_at) if last_pull_at else None,
@@ -65,6 +72,16 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
         "conflicts_open": await _count(session, _COUNT_CONFLICTS, scope, device_id),
         "rejected": await _count(session, _COUNT_REJECTED, scope, device_id),
     }
+
+
+async def _read_verification(session: Session, scope: Scope, version: int) -> dict[str, Any]:
+    """Per readable table, how many live records there are at a version, and the XOR of the first 64 bits of
+    SHA-256("table:record_id:version") over them, in hexadecimal: what a device can compute from what it holds.
+    """
+    rows = await session.fetch_all(_HASH_LIVE, (scope.company_id, version))
+    found = {table: {"count": count, "hash": f"{value:016x}"} for table, count, value in rows}
+    tables = {name: found.get(name, {"count": 0, "hash": "0" * 16}) for name in TABLES if name in scope.readable}
+    return {"version": version, "tables": tables}
 
 
 async def _count_pending(session: Session, scope: Scope, device_id: str, given: dict[str, int], head: int) -> int:

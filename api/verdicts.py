@@ -72,12 +72,17 @@ class Refused(Exception):
         self.details = dict(details or {})
 
 
+MALFORMED_CODES = frozenset({"unknown_table", "bad_operation", "bad_timestamp", "bad_value"})
+"""Refusals of the change itself, whatever the server's row is: always `rejected` (contract §3, Malformed)."""
+
+
 def refusal(change: PushedChange, refused: Refused, *, record_id: int | None = None) -> Verdict:
-    """Return the verdict of a refused change: `conflict` where there is a server row (`record_id`), else `rejected`."""
+    """Return the verdict of a refused change: `conflict` where the server's row stands against it, else `rejected`."""
     record_id = refused.record_id if refused.record_id is not None else record_id
+    is_rejected = record_id is None or refused.code in MALFORMED_CODES
     return Verdict(
         change,
-        Status.CONFLICT if record_id is not None else Status.REJECTED,
+        Status.REJECTED if is_rejected else Status.CONFLICT,
         record_id=record_id,
         code=refused.code,
         message=refused.message,

@@ -23,6 +23,9 @@ ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_rede
 WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE})
 """Every table whose row events are decoded; sync_state only shows that a tx is the tailer's own."""
 
+STATEMENT_CHARACTERS_MAX = 64 * 1024
+"""Of a statement that is longer only the beginning is kept: it is for people, and its rows are in the change log."""
+
 Row = Mapping[str, Any]
 
 
@@ -92,8 +95,8 @@ class TxBuilder:
     def _add_changes(self, changes: list[RecordChange], statement: str | None) -> None:
         self._changes += changes
         self.bytes += sum(len(change.data) for change in changes)
-        if self._statement is None:
-            self._statement = statement
+        if self._statement is None and statement is not None:
+            self._statement = statement[:STATEMENT_CHARACTERS_MAX]
 
     def _add_note(self, table: str, row: Row) -> None:
         if table == ORIGINS:

@@ -20,7 +20,8 @@ from schema.errors import Halt, Retry, Standby, TailerError
 _NON_BLOCKING: Final = 1
 _BY_GTID: Final = 4
 
-_ASK_CHECKSUM: Final = "SET @master_binlog_checksum = @@GLOBAL.binlog_checksum, @source_binlog_checksum = @@GLOBAL.binlog_checksum"
+ASK_CHECKSUM: Final = "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'"
+"""Also where the server writes none now: it refuses a reader that cannot take checksums once it does."""
 _ASK_UUID: Final = "SET @slave_uuid = %s, @replica_uuid = %s"
 _ASK_HEARTBEAT: Final = "SET @master_heartbeat_period = %s, @source_heartbeat_period = %s"
 _PURGED: Final = "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, %s)"
@@ -31,7 +32,10 @@ _DUMP_ERROR: Final = 1236
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """Where MySQL is. With `unix_socket`, host and port are not used; with `tls_ca` the certificate is verified."""
+    """Where MySQL is. With `unix_socket`, host and port are not used.
+
+    TLS is used where the server offers it, but on a unix socket; with `tls_ca` it must, and its certificate is verified.
+    """
 
     host: str
     port: int
@@ -40,6 +44,7 @@ class ConnectionSettings:
     unix_socket: str | None = None
     tls_ca: str | None = None
     connect_timeout_seconds: int = 10
+    is_tls_allowed: bool = True
 
     def arguments(self) -> dict[str, Any]:
         """As keywords of pymysql.connect."""
@@ -50,6 +55,7 @@ class ConnectionSettings:
             "password": self.password,
             "unix_socket": self.unix_socket,
             "ssl_ca": self.tls_ca,
+            "ssl_disabled": bool(self.unix_socket) or not self.is_tls_allowed,
             "ssl_verify_cert": bool(self.tls_ca),
             "ssl_verify_identity": bool(self.tls_ca),
             "charset": "utf8mb4",
@@ -67,10 +73,9 @@ def start_dump_by_command(
     heartbeat_seconds: float,
     blocking: bool,
 ) -> None:
-    """Prepare the session and send COM_BINLOG_DUMP_GTID. mysql-replication reads neither tagged nor empty GTID sets."""
+    """Name us in a session that asked for checksums, then start the dump. mysql-replication reads no tagged or empty set."""
     nanoseconds = int(heartbeat_seconds * 1e9)
     with connection.cursor() as cursor:
-        cursor.execute(_ASK_CHECKSUM)
         cursor.execute(_ASK_UUID, (replica_uuid, replica_uuid))
         cursor.execute(_ASK_HEARTBEAT, (nanoseconds, nanoseconds))
     members = start.encode()

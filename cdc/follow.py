@@ -67,7 +67,7 @@ class Follower:
                 self._check(item)
             case Heartbeat():
                 self._connection.ping(reconnect=False)
-                self._append_if_due()
+                self._append_if_due(is_idle=True)
 
     def _add_rows(self, rows: Rows) -> None:
         tx = self._open_tx()
@@ -93,10 +93,10 @@ class Follower:
             self._pending_changes >= self._settings.tailer_batch_changes
             or self._pending_bytes >= self._settings.tailer_batch_bytes_max
         )
-        if is_full or (end.is_last_buffered and any(pending.is_recorded for pending in self._pending)):
+        if is_full:
             self.append_pending()
         else:
-            self._append_if_due()
+            self._append_if_due(is_idle=end.is_last_buffered)
 
     def _hold(self, tx: PendingTx, *, is_own: bool) -> None:
         """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""
@@ -107,13 +107,19 @@ class Follower:
         else:
             self._pending.append(tx)
 
-    def _append_if_due(self) -> None:
-        """Move the checkpoint past quiet transactions, at most every few seconds, and only if somebody else wrote."""
+    def _append_if_due(self, *, is_idle: bool) -> None:
+        """Append changes as soon as the stream is idle, and move the checkpoint past quiet transactions now and then."""
         if not self._pending:
             return
+        has_changes = any(pending.is_recorded for pending in self._pending)
         is_late = self._clock() - self._committed_at >= self._settings.tailer_idle_checkpoint_seconds
         is_much = len(self._pending[-1].gtids_done) >= QUIET_GTIDS_MAX
-        if is_much or (is_late and self._is_checkpoint_due):
+        if (is_idle and has_changes) or is_much or (is_late and self._is_checkpoint_due):
+            self.append_pending()
+
+    def finish(self) -> None:
+        """Append the whole transactions that are held, before the stream ends for whatever reason."""
+        if self._is_checkpoint_due or any(pending.is_recorded for pending in self._pending):
             self.append_pending()
 
     def append_pending(self) -> None:

@@ -100,10 +100,13 @@ class MissingTxs:
         """One row for each of the run, or None for all."""
         unknown: list[TxRow | None] = [None] * len(run)
         tx = bound.next_tx - len(run)
+        taken = {row.tx for row in read_txs_between(self._connection, tx, bound.next_tx - 1)}
         before = read_tx_with_changes_before(self._connection, tx)
         version = before.last_version if before and before.last_version else EMPTY_HEAD
         is_continued = tx == 1 or bool(read_txs_between(self._connection, tx - 1, tx - 1))
         counts = _counts(run, bound.last_version - version)
+        if taken != {found.stored.tx for found in run if found.stored}:
+            return unknown  # another transaction has a number of theirs
         if not is_continued or counts is None or epoch_of(version) != epoch_of(bound.last_version):
             return unknown
         rows: list[TxRow | None] = []

@@ -22,7 +22,7 @@ import pymysql
 from pymysqlreplication import BinLogStreamReader
 
 from cdc import events as e
-from cdc.dump import ConnectionSettings, class_connect_error, class_stream_error, start_dump_by_command
+from cdc.dump import ASK_CHECKSUM, ConnectionSettings, class_connect_error, class_stream_error, start_dump_by_command
 from cdc.events import RawEvent
 from cdc.gtid import GtidSet
 from cdc.packets import PacketReader
@@ -139,7 +139,7 @@ class BinlogSource:
 
     def _open(self) -> PacketReader:
         timeout = self._heartbeat_seconds * _SILENCE_FACTOR
-        settings = {**self._connect.arguments(), "read_timeout": timeout, "write_timeout": timeout}
+        settings = {**self._connect.arguments(), "read_timeout": timeout, "write_timeout": timeout, "init_command": ASK_CHECKSUM}
         try:
             if isinstance(self._start, GtidSet) and (not self._start or self._start.has_tags()):
                 self._connection = pymysql.connect(**settings)
@@ -244,7 +244,8 @@ class BinlogSource:
         )
         stream = again.events()
         try:
-            return any(event.start_pos >= self._pos and event.type != e.FORMAT_DESCRIPTION for event in stream)
+            about_file = (e.ROTATE, e.FORMAT_DESCRIPTION)
+            return any(event.type not in about_file or event.start_pos > self._pos for event in stream)
         except Retry as problem:
             return problem.code != "checksum_mismatch"
         finally:

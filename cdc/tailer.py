@@ -26,8 +26,8 @@ from cdc.source import BinlogSource, ConnectionSettings
 from cdc.state import State, read_state
 from cdc.tx import assemble
 from schema import database_check, migrations
-from schema.connect import open_connection
-from schema.errors import Halt, Retry, Standby, TailerError
+from schema.connect import ACCESS_DENIED, UNKNOWN_DATABASE, open_connection
+from schema.errors import Halt, Retry, Standby, StartError, TailerError
 from schema.logs import get_logger
 from schema.settings import MySQLAddress, Settings
 
@@ -51,6 +51,7 @@ class Tailer:
         self._source: BinlogSource | None = None
         self._announcer = Announcer(settings, database=self._address.database)
         self._backoff_seconds = BACKOFF_SECONDS_MIN
+        self._has_connected = False
 
     def stop(self) -> None:
         """End `run` after the commit that is under way."""
@@ -79,7 +80,10 @@ class Tailer:
         try:
             connection = open_connection(self._address, read_timeout=SQL_SECONDS_MAX, write_timeout=SQL_SECONDS_MAX)
         except pymysql.err.OperationalError as problem:
+            if problem.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE) and not self._has_connected:
+                raise _refused_at_start(problem) from problem
             raise _classed(problem) from problem
+        self._has_connected = True
         try:
             migrations.check_current(connection)
             database_check.check(connection, self._address.database)
@@ -117,16 +121,23 @@ class Tailer:
         log.info("running", head=state.head, epoch=state.epoch, gtid_set=str(state.gtid_set), fencing_token=state.fencing_token)
         follower = Follower(connection, self._settings, state, self._appended)
         try:
-            for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
-                follower.take(item)
-                if self._stopped.is_set():
-                    break
-            if not self._stopped.is_set():
-                raise Retry("stream_ended", "the binlog stream ended")
+            self._take_all(follower, source)
+        except Halt:
+            follower.finish()  # what came whole before it is good
+            raise
         finally:
             source.close()
             self._source = None
+        follower.finish()
+        if not self._stopped.is_set():
+            raise Retry("stream_ended", "the binlog stream ended")
         log.info("stopped", head=follower.state.head)
+
+    def _take_all(self, follower: Follower, source: BinlogSource) -> None:
+        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
+            follower.take(item)
+            if self._stopped.is_set():
+                return
 
     def _appended(self, before: State, after: State, batch: list[PendingTx]) -> None:
         self._backoff_seconds = BACKOFF_SECONDS_MIN
@@ -166,6 +177,13 @@ class Tailer:
         except (pymysql.err.MySQLError, OSError) as problem:
             log.warning("halt_not_recorded", error=type(problem).__name__)
         log.error("halted", code=halt.code, reason=halt.message, hint=halt.hint, **halt.details)
+
+
+def _refused_at_start(problem: pymysql.err.OperationalError) -> StartError:
+    """Before the first connection a refusal is a wrong setting; after it, a password that is being changed: worth a retry."""
+    return StartError(
+        "access_denied", f"MySQL refuses the tailer: {problem.args[-1]}", hint="run `matrix-sync migrate`, or mend the URL"
+    )
 
 
 def _classed(problem: pymysql.err.MySQLError | OSError) -> TailerError:

@@ -41,12 +41,12 @@ Ask = Callable[["Connection[Any]"], Iterable[Finding]]
 
 def examine(settings: Settings) -> list[Finding]:
     """Every finding, good ones too, each once."""
-    bypassers = list(_ask(settings.admin, settings.mysql_url, lambda c: [check_bypassers(c)], is_needed=False))
+    bypassers = list(_ask("MYSQL_URL", settings.admin, settings.mysql_url, lambda c: [check_bypassers(c)], is_needed=False))
     found = [
         *_check_settings(settings),
-        *_ask(settings.tailer, settings.mysql_tailer_url, lambda c: _see_as_tailer(c, settings)),
-        *_ask(settings.api, settings.mysql_api_url, lambda c: [_check_account(c, "api", settings.api())]),
-        *_ask(settings.operator, settings.mysql_operator_url, lambda c: _see_as_operator(c, settings)),
+        *_ask("SYNC_MYSQL_TAILER_URL", settings.tailer, settings.mysql_tailer_url, lambda c: _see_as_tailer(c, settings)),
+        *_ask("SYNC_MYSQL_API_URL", settings.api, settings.mysql_api_url, lambda c: [_check_account(c, "api", settings.api())]),
+        *_ask("SYNC_MYSQL_OPERATOR_URL", settings.operator, settings.mysql_operator_url, lambda c: _see_as_operator(c, settings)),
     ]
     if bypassers:  # an administrator sees more than the tailer's account
         found = [finding for finding in found if finding.code != "sql_log_bin"] + bypassers
@@ -64,13 +64,17 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
             yield warning("setting_missing", f"{variable} is not set: {consequence}", f"set {variable}")
 
 
-def _ask(address_of: Callable[[], MySQLAddress], url: str, ask: Ask, *, is_needed: bool = True) -> Iterator[Finding]:
+def _ask(name: str, address_of: Callable[[], MySQLAddress], url: str, ask: Ask, *, is_needed: bool = True) -> Iterator[Finding]:
     """Connect with an account and ask; whatever fails is a finding."""
     make = fatal if is_needed else warning
     if not url:
         return
     try:
         address = address_of()
+    except MatrixError as problem:
+        yield make(problem.code, f"{name}: {problem.message}", problem.hint)
+        return
+    try:
         try:
             connection = open_connection(address, timeout_seconds=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
         except pymysql.err.MySQLError as problem:
@@ -107,16 +111,16 @@ def _check_account(connection: Connection[Any], role: str, address: MySQLAddress
 
 def check_tailer(status: TailerStatus) -> Iterator[Finding]:
     """Whether one lives, whether it halted, and whether the server still has what it needs."""
-    halt = status.last_halt
+    halt, behind = status.last_halt, status.behind.count()
     if status.is_halted and halt:
         where = f"{halt.get('gtid') or 'no transaction'} at {halt.get('file')}:{halt.get('pos')}"
         yield fatal("halted", f"the tailer halted at {halt['at']} UTC, {where}: {halt['message']}", str(halt["hint"]))
     elif status.holder is None:
-        yield warning("tailer", f"no tailer runs; {status.behind.count()} transactions wait for it", "start `matrix-sync tail`")
-    elif status.behind.count() > BEHIND_TXS_MAX:
-        yield warning("lag", f"the tailer ({status.holder}) is {status.behind.count()} transactions behind", "see its log")
+        yield warning("tailer", f"no tailer runs; transactions that wait for it: {behind}", "start `matrix-sync tail`")
+    elif behind > BEHIND_TXS_MAX:
+        yield warning("lag", f"the tailer ({status.holder}) is {behind} transactions behind", "see its log")
     else:
-        yield ok("tailer", f"a tailer runs ({status.holder}), {status.behind.count()} transactions behind")
+        yield ok("tailer", f"a tailer runs ({status.holder}); transactions that wait for it: {behind}")
     if halt and not status.is_halted:
         yield ok("last_halt", f"the last halt, {halt['code']} at {halt['at']} UTC, has been passed")
     if status.purged:

@@ -14,6 +14,7 @@ import zstandard
 
 from api.answers import choose_coding
 from api.errors import choose_request_id
+from schema.leases import tailer_lock
 from tests.api.conftest import PASSWORD, Api, StartApi
 from tests.sql_client import SqlClient
 
@@ -28,11 +29,13 @@ async def test_health_needs_nothing_and_readiness_tells_what_is_missing(api: Api
         "tailer": False,
     }
     admin.run("INSERT INTO sync_lease (id, holder, connection_id, fencing_token) VALUES (1, 'somewhere', 1, 1)")
+    assert (await api.nobody.get("/api/ready")).status == 503, "a holder that lost its lock lives no more"
+    admin.rows("SELECT GET_LOCK(%s, 0)", tailer_lock(api.settings.api().database))
     try:
         reply = await api.nobody.get("/api/ready")
         assert (reply.status, reply.body["details"]["holder"]) == (200, "somewhere")
     finally:
-        admin.run("DELETE FROM sync_lease")
+        admin.run("DO RELEASE_ALL_LOCKS()", "DELETE FROM sync_lease")
 
 
 async def test_without_mysql_everything_is_503_and_health_stays_up(start_api: StartApi, api: Api) -> None:

@@ -12,10 +12,18 @@ from typing import Self
 from cdc.source import ConnectionSettings
 
 
-class Proxy:
-    """Forwards both ways. `spoil` gets each piece from the server: what it returns goes on, None cuts the connection."""
+class Cut(Exception):
+    """Raised by a spoiler: send these last bytes, then end the connection."""
 
-    def __init__(self, target: ConnectionSettings, spoil: Callable[[bytes], bytes | None] = lambda data: data) -> None:
+    def __init__(self, last: bytes) -> None:
+        super().__init__()
+        self.last = last
+
+
+class Proxy:
+    """Forwards both ways. `spoil` gets each piece from the server; what it returns goes on."""
+
+    def __init__(self, target: ConnectionSettings, spoil: Callable[[bytes], bytes] = lambda data: data) -> None:
         self._target = target
         self.spoil = spoil
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -54,13 +62,13 @@ class Proxy:
                 self._start(self._forward, server, client, lambda data: self.spoil(data))
 
     @staticmethod
-    def _forward(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes | None]) -> None:
+    def _forward(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
         with suppress(OSError):
-            while data := source.recv(65536):
-                changed = change(data)
-                if changed is None:
-                    break
-                sink.sendall(changed)
+            try:
+                while data := source.recv(65536):
+                    sink.sendall(change(data))
+            except Cut as cut:
+                sink.sendall(cut.last)
         for one in (source, sink):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -24,7 +24,7 @@ WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE})
 """Every table whose row events are decoded; sync_state only shows that a tx is the tailer's own."""
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024
-"""Of a statement that is longer only the beginning is kept: it is for people, and its rows are in the change log."""
+"""Of statements that are longer only the beginning is kept: they are for people, and their rows are in the change log."""
 
 Row = Mapping[str, Any]
 
@@ -40,7 +40,9 @@ class TxBuilder:
     def __init__(self, begin: TxBegin) -> None:
         self.begin = begin
         self._origin = EXTERNAL
-        self._statement: str | None = None
+        self._statements: list[str] = []
+        self._statement_characters = 0
+        self._last_statement: str | None = None
         self._changes: list[RecordChange] = []
         self._pushed: dict[tuple[str, int], deque[Row]] = defaultdict(deque)
         self._redeliveries: list[Redelivery] = []
@@ -87,7 +89,7 @@ class TxBuilder:
             start_pos=begin.pos,
             end_pos=end_pos,
             origin=self._origin,
-            statement=self._statement,
+            statement=self._statement(),
             entries=entries,
             is_recorded=True,
         )
@@ -95,8 +97,16 @@ class TxBuilder:
     def _add_changes(self, changes: list[RecordChange], statement: str | None) -> None:
         self._changes += changes
         self.bytes += sum(len(change.data) for change in changes)
-        if self._statement is None and statement is not None:
-            self._statement = statement[:STATEMENT_CHARACTERS_MAX]
+        if statement is not None and statement != self._last_statement:
+            self._last_statement = statement
+            kept = statement[: STATEMENT_CHARACTERS_MAX - self._statement_characters]
+            if kept:
+                self._statements.append(kept)
+                self._statement_characters += len(kept)
+
+    def _statement(self) -> str | None:
+        """The statements of an external tx, one below the other; of our own ones the origin says who and why."""
+        return ";\n".join(self._statements) if self._statements and self._origin.id is None else None
 
     def _add_note(self, table: str, row: Row) -> None:
         if table == ORIGINS:

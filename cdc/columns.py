@@ -24,7 +24,7 @@ from typing import Final
 
 from cdc import table_map as t
 from cdc.charsets import charset_name, text_decoder
-from cdc.decimals import decimal_bytes, decimal_text
+from cdc.decimals import decimal_bytes, decimal_reader
 from cdc.decode_json import json_text
 from cdc.events import Malformed
 from cdc.table_map import ColumnMeta
@@ -120,12 +120,12 @@ def _double(_: ColumnMeta) -> Decoder:
 
 def _decimal(column: ColumnMeta) -> Decoder:
     precision, scale = column.meta >> 8, column.meta & 255
-    if not 0 < precision <= 65 or scale > precision:
-        raise Malformed(f"DECIMAL({precision}, {scale}) cannot be")
+    read = decimal_reader(precision, scale)
     size = decimal_bytes(precision, scale)
 
     def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return decimal_text(data[at : at + size], precision, scale), at + size
+        end = at + size
+        return read(data[at:end]), end
 
     return decode
 

@@ -10,7 +10,7 @@ from pymysql.connections import Connection
 
 from cdc.differences import Difference, Kind, columns_that_differ
 from cdc.entries import Entry, PendingTx, Redelivery
-from cdc.expected import complete_row, inherited_columns, record_of, told_columns
+from cdc.expected import complete_row, inherited_columns, kept_redeliveries, record_of, told_columns
 from cdc.gap import Gap
 from cdc.lineage import Lineage, Spool
 from cdc.live_check import LiveCheck
@@ -55,7 +55,7 @@ class ChangeComparer:
         self._read(batch)
         for part, row in batch:
             if part.is_first:
-                self._next = row.first_version or 1
+                self._next = row.head_before + 1
             self._gtids = {**(self._gtids if self._gap else {}), row.tx: row.gtid}
             self._prefetch_lineage(part, row)
             yield from self._compare_part(part, row)
@@ -71,8 +71,8 @@ class ChangeComparer:
         ranges: list[tuple[int, int]] = []
         start = self._next
         for part, row in batch:
-            start = (row.first_version or 1) if part.is_first else start
-            last = min(start + len(part.tx.entries) - 1, row.last_version or 0)
+            start = row.head_before + 1 if part.is_first else start
+            last = min(start + len(part.tx.entries) - 1, row.last_version)
             if last < start:
                 continue
             first = ranges.pop()[0] if ranges and ranges[-1][1] + 1 == start else start
@@ -84,22 +84,21 @@ class ChangeComparer:
 
     def _prefetch_lineage(self, part: Part, row: TxRow) -> None:
         """Look up together what changes that are missing inherit."""
-        versions = range(self._next, (row.last_version or 0) + 1)
+        versions = range(self._next, row.last_version + 1)
         missing = [record_of(entry) for entry, v in zip(part.tx.entries, versions, strict=False) if v not in self._stored]
         if missing:
             self._lineage.prefetch(missing, self._next)
 
     def _compare_part(self, part: Part, row: TxRow) -> Iterator[Difference]:
-        last = row.last_version or 0
+        last = row.last_version
         surplus = 0
-        redeliveries = [entry for entry in part.tx.entries if isinstance(entry, Redelivery)]
         for entry in part.tx.entries:
             if isinstance(entry, Entry):
                 if self._next > last:
                     surplus += 1
                     continue
                 yield from self._compare_one(part.tx, row, entry)
-        for redelivery in self._kept(redeliveries, last):
+        for redelivery in self._kept(kept_redeliveries(part.tx.entries), last):
             yield from self._compare_one(part.tx, row, redelivery)
         if surplus:
             note = f"the transaction makes {surplus} more changes than it has versions"
@@ -185,7 +184,7 @@ class ChangeComparer:
 
     def _extra(self, row: TxRow) -> Iterator[Difference]:
         """Versions that sync_tx gives the tx and for which the binlog has no change."""
-        for version in range(self._next, (row.last_version or 0) + 1):
+        for version in range(self._next, row.last_version + 1):
             stored = self._read_one(version)
             where = self._where(stored.row) if stored else {"version": version, "tx": row.tx, "gtid": row.gtid}
             note = "the binlog has no change for this version of the transaction"

@@ -6,6 +6,7 @@ the highest bit set for numbers that are not negative, all bits of negative ones
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -20,37 +21,57 @@ def decimal_bytes(precision: int, scale: int) -> int:
 
 
 @cache
-def _groups(precision: int, scale: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """(bytes, digits) of each group, before and after the point."""
+def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
+    """The function that reads a DECIMAL(precision, scale); it raises ValueError on bytes that are none.
+
+    Raises ValueError when there is no such type.
+    """
+    if not 0 < precision <= 65 or not 0 <= scale <= min(precision, 30):
+        raise ValueError(f"DECIMAL({precision}, {scale}) cannot be")
+    size = decimal_bytes(precision, scale)
+    top, ones = 1 << 8 * size - 1, (1 << 8 * size) - 1
+    groups = _groups(precision, scale)
+    width = scale + 1
+
+    def read(raw: bytes) -> str:
+        if len(raw) != size:
+            raise ValueError("a DECIMAL is cut off")
+        packed = int.from_bytes(raw, "big") ^ top
+        is_negative = packed & top
+        if is_negative:
+            packed ^= ones
+        number = 0
+        for shift, mask, limit in groups:
+            group = packed >> shift & mask
+            if group >= limit:
+                raise ValueError("a DECIMAL holds digits that cannot be")
+            number = number * limit + group
+        text = str(number)
+        if scale:
+            if len(text) < width:
+                text = text.zfill(width)
+            text = f"{text[:-scale]}.{text[-scale:]}"
+        return f"-{text}" if is_negative else text
+
+    return read
+
+
+def _groups(precision: int, scale: int) -> tuple[tuple[int, int, int], ...]:
+    """(shift, mask, first number too large) of each group of digits, highest first."""
     whole = precision - scale
-    before = ((_BYTES_FOR[whole % 9], whole % 9),) * bool(whole % 9) + ((4, 9),) * (whole // 9)
-    after = ((4, 9),) * (scale // 9) + ((_BYTES_FOR[scale % 9], scale % 9),) * bool(scale % 9)
-    return before, after
+    digits = [whole % 9] * bool(whole % 9) + [9] * (whole // 9 + scale // 9) + [scale % 9] * bool(scale % 9)
+    groups: list[tuple[int, int, int]] = []
+    shift = 0
+    for count in reversed(digits):
+        bits = 8 * (_BYTES_FOR[count] if count < 9 else 4)
+        groups.append((shift, (1 << bits) - 1, 10**count))
+        shift += bits
+    return tuple(reversed(groups))
 
 
 def decimal_text(raw: bytes, precision: int, scale: int) -> str:
     """The digits of a DECIMAL(precision, scale), with exactly `scale` of them after the point.
 
-    Raises ValueError when `raw` has another size than the type.
+    Raises ValueError when `raw` is not one.
     """
-    size = decimal_bytes(precision, scale)
-    if len(raw) != size or not size:
-        raise ValueError("a DECIMAL is cut off")
-    packed = int.from_bytes(raw, "big")
-    top = 1 << 8 * size - 1
-    is_negative = not packed & top
-    packed = packed ^ top ^ ((1 << 8 * size) - 1) if is_negative else packed ^ top
-    before, after = _groups(precision, scale)
-    rest = 8 * size
-    number, digits = 0, 0
-    for width, count in (*before, *after):
-        rest -= 8 * width
-        group = packed >> rest & (1 << 8 * width) - 1
-        if group >= 10**count:
-            raise ValueError("a DECIMAL holds digits that cannot be")
-        number = number * 10**count + group
-        digits += count
-    text = f"{number:0{scale + 1}d}"
-    if scale:
-        text = f"{text[:-scale]}.{text[-scale:]}"
-    return f"-{text}" if is_negative else text
+    return decimal_reader(precision, scale)(raw)

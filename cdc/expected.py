@@ -4,6 +4,7 @@ inherited maker come from the change log itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cdc.entries import Entry, PendingTx, Redelivery
@@ -11,6 +12,7 @@ from cdc.lineage import Ancestor
 from cdc.log import ChangeRow
 from cdc.stored import RecordKey, TxRow
 from schema.values import rfc3339_from_us
+from schema.versions import epoch_of
 
 
 def record_of(entry: Entry | Redelivery) -> RecordKey:
@@ -18,6 +20,12 @@ def record_of(entry: Entry | Redelivery) -> RecordKey:
     if isinstance(entry, Redelivery):
         return entry.company_id, entry.table, entry.record_id
     return entry.change.company_id, entry.change.table, entry.change.record_id
+
+
+def kept_redeliveries(entries: Sequence[Entry | Redelivery]) -> list[Redelivery]:
+    """Those of a part that can become changes: one of a record that the same part changes has nothing older to repeat."""
+    changed = {record_of(entry) for entry in entries if isinstance(entry, Entry)}
+    return [entry for entry in entries if isinstance(entry, Redelivery) and record_of(entry) not in changed]
 
 
 def told_columns(tx: PendingTx, number: int, entry: Entry | Redelivery) -> dict[str, Any]:
@@ -76,12 +84,11 @@ def told_tx_columns(tx: PendingTx) -> dict[str, Any]:
     return told
 
 
-def complete_tx(tx: PendingTx, number: int, epoch: int, versions: tuple[int, int] | None) -> TxRow:
-    """The whole row of sync_tx."""
-    first, last = versions or (None, None)
+def complete_tx(tx: PendingTx, number: int, head_before: int, count: int) -> TxRow:
+    """The whole row of sync_tx of a tx that has `count` versions after `head_before`."""
     return TxRow(
         tx=number,
-        epoch=epoch,
+        epoch=epoch_of(head_before),
         gtid=str(tx.gtid),
         server_id=tx.server_id,
         commit_time_us=tx.commit_time_us,
@@ -89,7 +96,7 @@ def complete_tx(tx: PendingTx, number: int, epoch: int, versions: tuple[int, int
         pos=tx.start_pos,
         origin=tx.origin.kind.value,
         origin_id=tx.origin.id,
-        first_version=first,
-        last_version=last,
+        first_version=head_before + 1 if count else None,
+        last_version=head_before + count,
         statement=tx.statement,
     )

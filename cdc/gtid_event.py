@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cdc import events as e
@@ -37,7 +38,7 @@ def _parse_plain(body: bytes) -> TxStart:
     """1 byte flags, 16 uuid, 8 number, 1 + 16 logical clock, 7 commit time, 7 of the first server if that differs."""
     if len(body) < 49:
         raise Malformed("a GTID event without commit time: written by a server before 8.0")
-    gtid = Gtid(str(uuid.UUID(bytes=body[1:17])), "", int.from_bytes(body[17:25], "little"))
+    gtid = Gtid(_uuid_text(body[1:17]), "", int.from_bytes(body[17:25], "little"))
     committed = int.from_bytes(body[42:49], "little")
     if committed & _HAS_ORIGINAL:
         if len(body) < 56:
@@ -86,4 +87,9 @@ def _read_uuid(body: bytes, at: int) -> tuple[str, int]:
     for _ in range(_UUID_BYTES):
         octet, at = read_varlen(body, at)
         octets.append(octet)
-    return str(uuid.UUID(bytes=bytes(octets))), at
+    return _uuid_text(bytes(octets)), at
+
+
+@lru_cache(maxsize=1000)
+def _uuid_text(raw: bytes) -> str:
+    return str(uuid.UUID(bytes=raw))

@@ -71,7 +71,7 @@ class Repair:
 
     def restore_tx(self, row: TxRow) -> None:
         """Put a row of sync_tx back."""
-        self._refuse_above_head(row.last_version or 0)
+        self._refuse_above_head(row.last_version)
         self._commit(partial(insert_rows, self._connection, _INSERT_TX, [f"({','.join(map(literal, row.values()))})"]))
         self.txs += 1
 

@@ -36,6 +36,8 @@ _SILENCE_FACTOR: Final = 3
 _HEADER: Final = struct.Struct("<IBIIIH")
 _CHECKSUM_BYTES: Final = 4
 _CHECKSUM_CRC32: Final = 1
+_CRC32_RESIDUE: Final = 0x2144DF1C
+"""CRC32 of anything that ends with its own CRC32, little-endian."""
 _REREAD_SERVER_ID_BIT: Final = 1 << 31
 _REPLICA_NAMESPACE: Final = uuid.UUID("6f1b3c5e-2d0a-5b7e-9c41-0d2f8a6e7b13")
 
@@ -104,7 +106,11 @@ class BinlogSource:
                 payload = packets.read()
                 status = payload[:1]
                 if status == b"\0":
-                    yield from self._accept(payload)
+                    event = self._accept(payload)
+                    if event.type == e.TRANSACTION_PAYLOAD:
+                        yield from unpack_payload(event)
+                    else:
+                        yield event
                 elif status == b"\xfe" and len(payload) < 9:
                     if self._is_blocking:
                         raise Retry("stream_ended", "MySQL ended the stream: it shuts down or the dump was killed")
@@ -180,24 +186,25 @@ class BinlogSource:
         finally:
             self._connection = stream.connection
 
-    def _accept(self, payload: bytes) -> Iterator[RawEvent]:
-        """Check one packet's event, keep file and position, and unpack it where it wraps others."""
+    def _accept(self, payload: bytes) -> RawEvent:
+        """Check one packet's event and keep file and position."""
         if len(payload) <= e.HEADER_BYTES:
             raise Retry("protocol_error", "an event is shorter than its header")
         timestamp, type_, server_id, size, log_pos, flags = _HEADER.unpack_from(payload, 1)
         if size != len(payload) - 1:
             raise Retry("protocol_error", f"an event of {size} bytes came in {len(payload) - 1}")
-        end = len(payload) - self._footer_bytes(type_, payload)
+        end = size + 1 - _CHECKSUM_BYTES
+        if not self._has_checksum or type_ == e.FORMAT_DESCRIPTION:
+            end = size + 1 - self._footer_bytes(type_, payload)
+        elif zlib.crc32(memoryview(payload)[1:]) != _CRC32_RESIDUE:
+            raise self._class_bad_checksum()
         start_pos = self._advance(flags, size, log_pos)
         body = payload[1 + e.HEADER_BYTES : end]
         event = RawEvent(type_, timestamp, server_id, flags, self._file, start_pos, self._pos, body)
-        if type_ == e.TRANSACTION_PAYLOAD:
-            yield from unpack_payload(event)
-        else:
-            yield event
         if type_ == e.ROTATE:
             self._pos = int.from_bytes(body[:8], "little")
             self._file = body[8:].decode("utf-8", "replace")
+        return event
 
     def _advance(self, flags: int, size: int, log_pos: int) -> int:
         """Move to the event's end and return where it starts. Headers hold 32 bits of a position that may need more."""
@@ -208,20 +215,16 @@ class BinlogSource:
         return max(self._pos - size, before)
 
     def _footer_bytes(self, type_: int, payload: bytes) -> int:
-        """Bytes after the event's body, checked."""
+        """Bytes after the event's body, where that is not sure to be a checksum."""
+        is_good = zlib.crc32(memoryview(payload)[1:]) == _CRC32_RESIDUE
         if type_ == e.FORMAT_DESCRIPTION:
             # Always with a footer; the byte before it says what the events after it have.
             self._has_checksum = payload[-_CHECKSUM_BYTES - 1] == _CHECKSUM_CRC32
-            if not self._has_checksum:
-                return _CHECKSUM_BYTES
-        is_good = zlib.crc32(memoryview(payload)[1:-_CHECKSUM_BYTES]) == int.from_bytes(payload[-_CHECKSUM_BYTES:], "little")
-        if self._has_checksum is None:  # the artificial ROTATE before the first format description
-            return _CHECKSUM_BYTES if is_good else 0
-        if not self._has_checksum:
-            return 0
-        if not is_good:
-            raise self._class_bad_checksum()
-        return _CHECKSUM_BYTES
+            if self._has_checksum and not is_good:
+                raise self._class_bad_checksum()
+            return _CHECKSUM_BYTES
+        # Before the first format description comes an artificial ROTATE.
+        return _CHECKSUM_BYTES if self._has_checksum is None and is_good else 0
 
     def _class_bad_checksum(self) -> TailerError:
         """A Retry if the event reads well a second time: then the wire was to blame, and not the file."""

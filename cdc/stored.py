@@ -28,9 +28,6 @@ _READ_TXS = (
     f"SELECT {TX_COLUMNS} FROM sync_tx WHERE epoch IN (SELECT epoch FROM sync_epochs) AND gtid IN ({{gtids}}) ORDER BY epoch"
 )
 _READ_TXS_BETWEEN = f"SELECT {TX_COLUMNS} FROM sync_tx WHERE tx BETWEEN %s AND %s ORDER BY tx"
-_READ_TX_WITH_CHANGES_BEFORE = f"""
-SELECT {TX_COLUMNS} FROM sync_tx WHERE tx < %s AND last_version IS NOT NULL ORDER BY tx DESC LIMIT 1
-"""
 _READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version BETWEEN %s AND %s ORDER BY version"
 _READ_NEWEST_BEFORE = """
 SELECT table_name, record_id, MAX(version) FROM sync_changes
@@ -44,7 +41,7 @@ WHERE (company_id, table_name, record_id) IN ({keys})
 
 @dataclass(frozen=True, slots=True)
 class TxRow:
-    """A row of sync_tx. Versions are None where it changed nothing synced."""
+    """A row of sync_tx: `first_version` is None where it changed nothing synced, `last_version` the head after it."""
 
     tx: int
     epoch: int
@@ -56,16 +53,17 @@ class TxRow:
     origin: str
     origin_id: int | None
     first_version: int | None
-    last_version: int | None
+    last_version: int
     statement: str | None
 
     def values(self) -> tuple[Any, ...]:
         """The columns in the order of TX_COLUMNS."""
         return tuple(getattr(self, name) for name in self.__slots__)
 
-    def count(self) -> int:
-        """How many versions it has."""
-        return 0 if self.first_version is None or self.last_version is None else self.last_version - self.first_version + 1
+    @property
+    def head_before(self) -> int:
+        """The head before it: its own versions are those after, up to `last_version`."""
+        return self.last_version if self.first_version is None else self.first_version - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +97,6 @@ def read_txs(connection: Connection[Any], gtids: Sequence[str]) -> list[TxRow]:
 def read_txs_between(connection: Connection[Any], first: int, last: int) -> list[TxRow]:
     """The recorded txs of these numbers."""
     return [TxRow(*row) for row in _fetch(connection, _READ_TXS_BETWEEN, (first, last))]
-
-
-def read_tx_with_changes_before(connection: Connection[Any], tx: int) -> TxRow | None:
-    """The newest recorded tx below this number that has versions."""
-    rows = _fetch(connection, _READ_TX_WITH_CHANGES_BEFORE, (tx,))
-    return TxRow(*rows[0]) if rows else None
 
 
 def read_changes(connection: Connection[Any], first: int, last: int) -> dict[int, StoredChange]:

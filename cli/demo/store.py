@@ -1,0 +1,59 @@
+"""A till's own store: the rows it shows, whether the server has them yet or not. Kept in memory; an app would keep it on disk.
+
+What a till writes stands here at once, under its own name for the row until the server has given it an id. What the server tells,
+by a pull or in the answer to a push, replaces it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class LocalStore:
+    """Rows by table and record id; those that the server does not know yet are in `unsent`, by local id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[int, Row]] = defaultdict(dict)
+        self.unsent: dict[str, dict[str, Row]] = defaultdict(dict)
+        self._versions: dict[tuple[str, int], int] = {}
+
+    def put_new(self, table: str, local_id: str, data: Mapping[str, Any]) -> None:
+        """Keep a row that the server does not know."""
+        self.unsent[table][local_id] = dict(data)
+
+    def edit(self, table: str, record_id: int, values: Mapping[str, Any]) -> None:
+        """Change a row here, before the server hears of it."""
+        self.rows[table][record_id] = {**self.rows[table][record_id], **values}
+
+    def remove(self, table: str, record_id: int) -> None:
+        """Take a row away here; nothing happens where there is none."""
+        self.rows[table].pop(record_id, None)
+
+    def stored(self, table: str, local_id: str, record_id: int) -> None:
+        """The server has a row of ours, under this id. A pull may have brought it already."""
+        row = self.unsent[table].pop(local_id, None)
+        if row is not None:
+            self.rows[table].setdefault(record_id, {**row, "id": record_id})
+
+    def told(self, table: str, record_id: int, data: Mapping[str, Any], version: int, *, is_deleted: bool) -> None:
+        """The server says what a row is."""
+        if is_deleted:
+            self.remove(table, record_id)
+        else:
+            self.rows[table][record_id] = dict(data)
+            self._versions[table, record_id] = version
+
+    def version(self, table: str, record_id: int) -> int | None:
+        """The version at which a row was last told."""
+        return self._versions.get((table, record_id))
+
+    def by(self, table: str, column: str) -> dict[str, Row]:
+        """A table's rows by one of their columns."""
+        return {str(row[column]): row for row in self.rows[table].values()}
+
+    def row_count(self) -> int:
+        return sum(len(rows) for rows in self.rows.values()) + sum(len(rows) for rows in self.unsent.values())

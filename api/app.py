@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from isal import isal_zlib
 
-from api import data, health, signin
+from api import conflicts, data, health, signin
 from api.auth import AUTH, LISTENER, Authenticator
 from api.cache import Cache
 from api.db import Database
@@ -90,6 +90,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/sync/pull", handle_pull),
         web.post("/api/sync/push", handle_push),
         web.get("/api/sync/status", handle_status),
+        web.get("/api/sync/conflicts", conflicts.handle_conflicts),
+        web.get("/api/sync/rejected", conflicts.handle_rejected),
+        web.post("/api/sync/resolve", conflicts.handle_resolve),
         *data.routes(),
     ]
 

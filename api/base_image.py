@@ -67,6 +67,14 @@ class Record:
     device_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """`row`: what the device believed; None where no image that old is kept. `version`: of the image it rests on, 0 for none."""
+
+    row: Row | None
+    version: int
+
+
 async def find_base(
     session: Session,
     record: Record,
@@ -75,39 +83,40 @@ async def find_base(
     sent: Row,
     cursors: Sequence[int] | int,
     said: Row,
-) -> Row | None:
+) -> Base:
     """Return the base of a change to `record`, whose row is `server` now and of which the device says `sent`.
 
     `cursors`: the device's base version, or, newest first, the cursors it may have seen the record at; empty for a device that was
-    never given anything. `said`: what the push under way has said of the record before this change. None: no image that old is
-    kept, so every difference counts as changed by both.
+    never given anything. `said`: what the push under way has said of the record before this change.
     """
     pushed = await _read_pushed(session, record)
     if said:
         pushed.append(Pushed(dict(said), None))
     if isinstance(cursors, int):
         version, image = await _image_at(session, record, cursors)
-        return _believed(image, [p for p in pushed if p.is_since(version)])
+        return Base(_believed(image, [p for p in pushed if p.is_since(version)]), version)
     if not cursors:
-        return {**server, **_overlay(pushed)}
+        return Base({**server, **_overlay(pushed)}, 0)
     images = await _images_at(session, record, cursors)
     candidates = []
     for version, image in images:
-        base = _believed(image, [p for p in pushed if p.is_since(version)])
-        if base is not None:
-            candidates.append(base)
+        row = _believed(image, [p for p in pushed if p.is_since(version)])
+        if row is not None:
+            candidates.append((row, version))
     return _likeliest(candidates, columns, sent)
 
 
-def _likeliest(candidates: Sequence[Row], columns: Mapping[str, Column], sent: Row) -> Row | None:
+def _likeliest(candidates: Sequence[tuple[Row, int]], columns: Mapping[str, Column], sent: Row) -> Base:
     """Of bases, newest first, the one that differs from `sent` in the fewest columns, but at least one; else the newest."""
-    best: Row | None = None
+    best: Base | None = None
     fewest = 0
-    for base in candidates:
-        count = sum(not is_same(columns[n], v, base.get(n)) for n, v in sent.items() if n in columns and n in base)
+    for row, version in candidates:
+        count = sum(not is_same(columns[n], v, row.get(n)) for n, v in sent.items() if n in columns and n in row)
         if count and (best is None or count < fewest):
-            best, fewest = base, count
-    return best if best is not None else next(iter(candidates), None)
+            best, fewest = Base(row, version), count
+    if best is not None:
+        return best
+    return Base(*candidates[0]) if candidates else Base(None, 0)
 
 
 def _believed(image: Row | None, pushed: Sequence[Pushed]) -> Row | None:

@@ -38,11 +38,15 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """Which columns the device changed, which of them others changed to another value, and whether others changed anything."""
+    """Which columns the device changed, which of them others changed to another value, and whether others changed anything.
+
+    `whole`: all that was sent and is not so in the row, edited by the device or not.
+    """
 
     device: dict[str, Any]
     clashes: tuple[str, ...]
     is_changed_by_others: bool
+    whole: dict[str, Any]
 
 
 def compare(columns: Mapping[str, Column], base: Row | None, server: Row, sent: Row) -> Edits:
@@ -50,20 +54,22 @@ def compare(columns: Mapping[str, Column], base: Row | None, server: Row, sent: 
 
     `base` None: no image that old is kept, so every column that differs counts as changed by both.
     """
+    whole = {n: v for n, v in sent.items() if n in columns and not is_same(columns[n], v, server.get(n))}
     if base is None:
-        differing = {n: v for n, v in sent.items() if n in columns and not is_same(columns[n], v, server.get(n))}
-        return Edits(differing, tuple(differing), bool(differing))
+        return Edits(whole, tuple(whole), bool(whole), whole)
     known = {name: base.get(name, server.get(name)) for name in columns}
     device = {n: v for n, v in sent.items() if n in columns and not is_same(columns[n], v, known[n])}
     others = {name for name, column in columns.items() if not is_same(column, server.get(name), known[name])}
     agreed = {name for name in others if name in device and is_same(columns[name], device[name], server.get(name))}
     device = {name: value for name, value in device.items() if name not in agreed}
     others -= agreed
-    return Edits(device, tuple(name for name in device if name in others), bool(others))
+    return Edits(device, tuple(name for name in device if name in others), bool(others), whole)
 
 
 def resolve(policy: Policy, edits: Edits, *, is_later: bool = False) -> Resolution:
-    """Return what becomes of the device's edits. `is_later`: under `latest`, whether the device's edit was made last."""
+    """Return what becomes of the device's edits. `is_later`: under `latest`, whether they were made last; then the record is the
+    device's as a whole.
+    """
     if not edits.device:
         return Resolution(Outcome.NOTHING, {})
     if not edits.is_changed_by_others:
@@ -74,6 +80,6 @@ def resolve(policy: Policy, edits: Edits, *, is_later: bool = False) -> Resoluti
             outcome = Outcome.MERGED if values else Outcome.REFUSED
             return Resolution(outcome, values, edits.clashes)
         case Policy.LATEST if is_later:
-            return Resolution(Outcome.APPLIED, edits.device, edits.clashes)
+            return Resolution(Outcome.APPLIED, edits.whole, edits.clashes)
         case _:
             return Resolution(Outcome.REFUSED, {}, edits.clashes)

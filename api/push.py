@@ -74,15 +74,15 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     keys = {key for change in push.changes for key in (*referenced_keys(change), *_own_key(change))}
     identities = await find_identities(session, install, keys)
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
-    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows)
+    times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
+    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows, times)
     verdicts = await _apply_groups(context, push.changes)
     told: dict[str, set[int]] = {}
     for verdict in verdicts:
         if verdict.is_told and verdict.record_id is not None:
             told.setdefault(verdict.change.table, set()).add(verdict.record_id)
     server_rows = await rows.read_again(told)
-    times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
-    await store_pushed(context, verdicts, times)
+    await store_pushed(context, verdicts)
     await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)

@@ -12,13 +12,15 @@ from typing import Any
 
 import orjson
 
-from api.base_image import Record, find_base
+from api.base_image import Base, Record, find_base
 from api.cleaning import WRITER_COLUMN, Cleaned, clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.deliveries import Deliveries
 from api.duplicates import duplicate_refusal
+from api.exactness import compared_columns, is_as_sent, is_equal, is_exact
 from api.identity import LOCAL_ID_CHARACTERS_MAX, Install, RecordIdentity, store_identity
-from api.merge import Outcome, compare, resolve
+from api.latest import is_latest
+from api.merge import Edits, Outcome, compare, resolve
 from api.push_plan import LocalKey
 from api.push_request import PushedChange
 from api.push_rows import PushRows, Row, target_id
@@ -27,8 +29,7 @@ from api.scope import Scope
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import delete_row, insert_row, update_row
 from schema.changes import Operation
-from schema.columns import Access, Column
-from schema.tables import RESERVED, TABLES, Table
+from schema.tables import TABLES, Policy, Table
 from schema.values import is_same, us_from_rfc3339
 
 _READ_MERGED = """
@@ -53,6 +54,7 @@ class PushContext:
     last_version: int | None
     identities: Mapping[LocalKey, RecordIdentity]
     rows: PushRows
+    edited_at_us: Mapping[int, int]
 
 
 async def apply_change(context: PushContext, change: PushedChange) -> Verdict:
@@ -115,9 +117,9 @@ async def _insert(context: PushContext, table: Table, change: PushedChange) -> V
         record_id=record_id,
         ignored=tuple(cleaned.ignored),
         values=cleaned.values,
-        is_told=not _is_as_sent(table, row, change, cleaned),
+        is_told=not is_as_sent(table, row, change, cleaned),
         is_change=True,
-        is_exact=_is_exact(table, row, change, cleaned),
+        is_exact=is_exact(table, row, change, cleaned),
         is_maker=True,
     )
 
@@ -130,8 +132,8 @@ async def _insert_again(context: PushContext, table: Table, change: PushedChange
     cleaned = _cleaned(context, table, change, is_insert=True, record_id=record_id)
     first = await _first_sent(context, table, record_id)
     sent = {name: value for name, value in cleaned.values.items() if name != WRITER_COLUMN}
-    if first is not None and _is_equal(table, first, sent):
-        is_told = not _is_as_sent(table, row, change, cleaned)
+    if first is not None and is_equal(table, first, sent):
+        is_told = not is_as_sent(table, row, change, cleaned)
         return Verdict(change, Status.DUPLICATE, record_id=record_id, ignored=tuple(cleaned.ignored), values=sent, is_told=is_told)
     verdict = await _edit(context, table, change, record_id, cleaned)
     return replace(verdict, status=Status.DUPLICATE) if verdict.status is Status.NOOP else verdict
@@ -175,30 +177,36 @@ async def _delete(context: PushContext, table: Table, change: PushedChange, reco
     if row["deleted_at"] is not None:
         return Verdict(change, Status.NOOP, record_id=record_id, values=change.data)
     await _check_permission(context, table, row, {})
-    columns = _compared(table, context.scope)
+    columns = compared_columns(table, context.scope)
     sent = {n: v for n, v in clean(table, context.scope, change.data, is_insert=False).values.items() if n in columns}
-    base = await _base(context, table, change, record_id, sent)
-    edits = compare(columns, base, row, {})
-    if base is None or edits.is_changed_by_others:
+    base = (await _base(context, table, change, record_id, sent)).row
+    if base is None or compare(columns, base, row, {}).is_changed_by_others:
         return replace(_conflict(change, record_id, "changed", "others changed the record since"), values=sent, base=base)
     await delete_row(context.session, table, context.scope.company_id, record_id)
     context.rows.put(table, record_id, {**row, "deleted_at": ""}, sent)
     cleaned = Cleaned(values=sent)
-    is_exact = _is_exact(table, row, change, cleaned)
-    return Verdict(change, Status.APPLIED, record_id=record_id, values=sent, is_change=True, is_exact=is_exact)
+    return Verdict(
+        change,
+        Status.APPLIED,
+        record_id=record_id,
+        values=sent,
+        is_change=True,
+        is_exact=is_exact(table, row, change, cleaned),
+    )
 
 
 async def _edit(context: PushContext, table: Table, change: PushedChange, record_id: int, cleaned: Cleaned) -> Verdict:
     """Decide an edit of a live row by base and policy, and write what of it takes effect."""
     row = context.rows.get(table, record_id)
     assert row is not None
-    columns = _compared(table, context.scope)
+    columns = compared_columns(table, context.scope)
     sent = {name: value for name, value in cleaned.values.items() if name in columns}
     base = await _base(context, table, change, record_id, sent)
-    resolution = resolve(table.policy, compare(columns, base, row, sent))
+    edits = compare(columns, base.row, row, sent)
+    resolution = resolve(table.policy, edits, is_later=await _is_later(context, table, change, record_id, base, edits))
     if resolution.outcome is Outcome.REFUSED:
         conflict = _conflict(change, record_id, "changed", "others changed the record since")
-        return replace(conflict, values=sent, base=base, fields=resolution.fields, ignored=tuple(cleaned.ignored))
+        return replace(conflict, values=sent, base=base.row, fields=resolution.fields, ignored=tuple(cleaned.ignored))
     if resolution.outcome is not Outcome.NOTHING:
         await _check_permission(context, table, row, resolution.values)
         try:
@@ -218,24 +226,37 @@ async def _edit(context: PushContext, table: Table, change: PushedChange, record
         ignored=tuple(cleaned.ignored),
         fields=resolution.fields,
         values=sent,
-        base=base,
-        is_told=not _is_as_sent(table, after, change, cleaned),
+        base=base.row,
+        is_told=not is_as_sent(table, after, change, cleaned),
         is_change=is_change,
-        is_exact=is_change and _is_exact(table, after, change, cleaned),
+        is_exact=is_change and is_exact(table, after, change, cleaned),
     )
 
 
-async def _base(context: PushContext, table: Table, change: PushedChange, record_id: int, sent: Row) -> Mapping[str, Any] | None:
+async def _base(context: PushContext, table: Table, change: PushedChange, record_id: int, sent: Row) -> Base:
     row = context.rows.get(table, record_id)
     assert row is not None
-    record = Record(context.scope.company_id, table, record_id, context.install.device_id)
+    record = _record(context, table, record_id)
     cursors: int | tuple[int, ...]
     if change.base_version is not None:
         cursors = change.base_version
     else:
         cursors = context.deliveries.base_cursors(table.name, context.last_version)
     said = context.rows.said(table, record_id)
-    return await find_base(context.session, record, _compared(table, context.scope), row, sent, cursors, said)
+    return await find_base(context.session, record, compared_columns(table, context.scope), row, sent, cursors, said)
+
+
+async def _is_later(context: PushContext, table: Table, change: PushedChange, record_id: int, base: Base, edits: Edits) -> bool:
+    """Under `latest`, whether this edit was made after all that others did since its base; not asked where nobody did anything."""
+    row = context.rows.get(table, record_id)
+    if table.policy is not Policy.LATEST or not edits.is_changed_by_others or row is None:
+        return False
+    edit = (context.edited_at_us[change.seq], context.install.device_id, change.local_id or "")
+    return await is_latest(context.session, _record(context, table, record_id), base.version, row, edit)
+
+
+def _record(context: PushContext, table: Table, record_id: int) -> Record:
+    return Record(context.scope.company_id, table, record_id, context.install.device_id)
 
 
 def _cleaned(context: PushContext, table: Table, change: PushedChange, *, is_insert: bool, record_id: int | None = None) -> Cleaned:
@@ -288,46 +309,3 @@ async def _first_sent(context: PushContext, table: Table, record_id: int) -> dic
 
 def _conflict(change: PushedChange, record_id: int, code: str, message: str) -> Verdict:
     return Verdict(change, Status.CONFLICT, record_id=record_id, code=code, message=message, is_told=True)
-
-
-def _compared(table: Table, scope: Scope) -> dict[str, Column]:
-    """The columns in which edits count: those this device can see and change."""
-    return {
-        name: column
-        for name, column in table.writable.items()
-        if name != WRITER_COLUMN and (column.access is Access.PUBLIC or scope.may_see_restricted)
-    }
-
-
-def _is_equal(table: Table, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(is_same(table.by_name[name], value, other[name]) for name, value in one.items())
-
-
-def _is_as_sent(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
-    """Whether every column that was sent stands in the row as it was sent."""
-    return all(
-        name in cleaned.values
-        and is_same(table.by_name[name], cleaned.values[name], row.get(name))
-        and _is_kept(value, cleaned, name)
-        for name, value in change.data.items()
-        if name in table.writable
-    )
-
-
-def _is_exact(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
-    """Whether every public column equals what was sent, absent = NULL (contract §1.3)."""
-    return all(
-        is_same(column, row.get(column.name), _sent(change, cleaned, column.name))
-        for column in table.public
-        if column.name not in RESERVED
-    )
-
-
-def _sent(change: PushedChange, cleaned: Cleaned, name: str) -> Any:
-    value = change.data.get(name)
-    return None if value is None else cleaned.values.get(name) if name != WRITER_COLUMN else value
-
-
-def _is_kept(value: Any, cleaned: Cleaned, name: str) -> bool:
-    """A null that became a default was not kept."""
-    return value is not None or cleaned.values[name] is None

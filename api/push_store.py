@@ -25,9 +25,9 @@ ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)
 """
 
 
-async def store_pushed(context: PushContext, verdicts: Iterable[Verdict], edited_at_us: Mapping[int, int | None]) -> None:
+async def store_pushed(context: PushContext, verdicts: Iterable[Verdict]) -> None:
     """Append a row to sync_pushed for each change, in the order sent."""
-    rows = [_pushed_row(context, verdict, edited_at_us[verdict.change.seq]) for verdict in verdicts]
+    rows = [_pushed_row(context, verdict) for verdict in verdicts]
     for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
         await _insert(context.session, rows[start : start + ROWS_PER_STATEMENT_MAX])
 
@@ -89,7 +89,7 @@ def conflict_type(verdict: Verdict, server: Mapping[str, Any] | None) -> str:
     return "update_delete" if server is None or server["deleted_at"] is not None else "update_update"
 
 
-def _pushed_row(context: PushContext, verdict: Verdict, edited_at_us: int | None) -> tuple[Any, ...]:
+def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
     change = verdict.change
     return (
         context.origin_id,
@@ -103,7 +103,7 @@ def _pushed_row(context: PushContext, verdict: Verdict, edited_at_us: int | None
         change.operation[:_OPERATION_CHARACTERS_MAX],
         json_text(verdict.values),
         change.base_version,
-        edited_at_us,
+        context.edited_at_us[change.seq],
         change.fingerprint(),
         verdict.status.value,
         verdict.code,

@@ -25,6 +25,7 @@ __all__ = [
     "insert_row",
     "lock_rows",
     "open_origin",
+    "restore_row",
     "share_company",
     "share_parents",
     "share_rows",
@@ -99,6 +100,13 @@ async def delete_row(session: Session, table: Table, company_id: int, record_id:
         f"WHERE `{table.company_column}` = %s AND id = %s AND deleted_at IS NULL"
     )
     await session.execute(sql, (company_id, record_id))
+
+
+async def restore_row(session: Session, table: Table, company_id: int, record_id: int) -> None:
+    """Take back a soft delete of a row that the caller has locked. Raises DuplicateKey where its unique value is in use again."""
+    await session.execute(
+        f"UPDATE `{table.name}` SET deleted_at = NULL WHERE `{table.company_column}` = %s AND id = %s", (company_id, record_id)
+    )
 
 
 def stored_columns(table: Table) -> tuple[Column, ...]:

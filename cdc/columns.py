@@ -1,4 +1,4 @@
-"""Decoders of single column values: from a column's meta to a function (bytes, position) → (value, next position).
+"""How the values of each column type are read: what `row_code.py` puts together to read rows.
 
 One Python type for each MySQL type, exact in every case; what a value looks like on the wire is `schema/values.py`.
 
@@ -13,14 +13,16 @@ One Python type for each MySQL type, exact in every case; what a value looks lik
     JSON                        JsonText, as SELECT prints
     GEOMETRY, VECTOR            bytes as stored (SRID and WKB; little-endian 32-bit floats)
 
-A function does not check that a string ends inside the event: the sum of all lengths is checked once for each event.
+A Variable does not check that a string ends inside the event: the sum of all lengths is checked once for each event.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from cdc import table_map as t
 from cdc.charsets import charset_name, text_decoder
@@ -33,16 +35,27 @@ from schema.errors import Halt
 
 Value = int | float | str | bytes | None
 """What a column holds; JSON is a JsonText, which is a str."""
-Decoder = Callable[[bytes, int], tuple[Value, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A value of fixed size: the code by which `struct` reads it, little-endian, and what makes the value of that."""
+
+    code: str
+    convert: Callable[[Any], Value] | None = None
+
+
+Variable = Callable[[bytes, int], tuple[Value, int]]
+"""Reads a value at a position and returns it with the position after it."""
+Codec = Fixed | Variable
 ByteReader = Callable[[bytes, int], tuple[bytes, int]]
 
 _F32: Final = struct.Struct("<f")
-_F64: Final = struct.Struct("<d")
 _STRUCT_CODES: Final[Mapping[int, str]] = {t.TINY: "b", t.SHORT: "h", t.LONG: "i", t.LONGLONG: "q"}
 
 
-def column_decoder(table: str, column: ColumnMeta) -> Decoder:
-    """The decoder of one column. `table` is for messages.
+def column_codec(table: str, column: ColumnMeta) -> Codec:
+    """How to read one column. `table` is for messages.
 
     Raises Halt `unknown_type` or `charset_unsupported`, naming table and column.
     """
@@ -82,66 +95,35 @@ def _pack_float(value: float) -> bytes:
         return b""
 
 
-def _integer(column: ColumnMeta) -> Decoder:
+def _integer(column: ColumnMeta) -> Fixed:
     code = _STRUCT_CODES[column.type]
-    number = struct.Struct("<" + (code.upper() if column.is_unsigned else code))
-    unpack, size = number.unpack_from, number.size
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return unpack(data, at)[0], at + size
-
-    return decode
+    return Fixed(code.upper() if column.is_unsigned else code)
 
 
-def _integer24(column: ColumnMeta) -> Decoder:
-    is_signed = not column.is_unsigned
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return int.from_bytes(data[at : at + 3], "little", signed=is_signed), at + 3
-
-    return decode
+def _integer24(column: ColumnMeta) -> Fixed:
+    return Fixed("3s", partial(int.from_bytes, byteorder="little", signed=not column.is_unsigned))
 
 
-def _float(_: ColumnMeta) -> Decoder:
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return shortest_float(data[at : at + 4]), at + 4
-
-    return decode
+def _float(_: ColumnMeta) -> Fixed:
+    return Fixed("4s", shortest_float)
 
 
-def _double(_: ColumnMeta) -> Decoder:
-    unpack = _F64.unpack_from
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return unpack(data, at)[0], at + 8
-
-    return decode
+def _double(_: ColumnMeta) -> Fixed:
+    return Fixed("d")
 
 
-def _decimal(column: ColumnMeta) -> Decoder:
+def _decimal(column: ColumnMeta) -> Fixed:
     precision, scale = column.meta >> 8, column.meta & 255
     read = decimal_reader(precision, scale)
-    size = decimal_bytes(precision, scale)
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        end = at + size
-        return read(data[at:end]), end
-
-    return decode
+    return Fixed(f"{decimal_bytes(precision, scale)}s", read)
 
 
-def _year(_: ColumnMeta) -> Decoder:
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return data[at] + 1900 if data[at] else 0, at + 1
-
-    return decode
+def _year(_: ColumnMeta) -> Fixed:
+    return Fixed("B", lambda year: year + 1900 if year else 0)
 
 
-def _date(_: ColumnMeta) -> Decoder:
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return date_text(int.from_bytes(data[at : at + 3], "little")), at + 3
-
-    return decode
+def _date(_: ColumnMeta) -> Fixed:
+    return Fixed("3s", date_text)
 
 
 def _fraction_digits(column: ColumnMeta) -> tuple[int, int]:
@@ -151,79 +133,65 @@ def _fraction_digits(column: ColumnMeta) -> tuple[int, int]:
     return column.meta, (column.meta + 1) // 2
 
 
-def _timestamp(column: ColumnMeta) -> Decoder:
+def _timestamp(column: ColumnMeta) -> Fixed:
     digits, extra = _fraction_digits(column)
-    size = 4 + extra
 
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        text, end = timestamp_text(int.from_bytes(data[at : at + 4], "big")), at + size
-        return text + fraction_text(int.from_bytes(data[at + 4 : end], "big"), digits) if digits else text, end
+    def convert(raw: bytes) -> str:
+        text = timestamp_text(int.from_bytes(raw[:4], "big"))
+        return text + fraction_text(int.from_bytes(raw[4:], "big"), digits) if digits else text
 
-    return decode
+    return Fixed(f"{4 + extra}s", convert)
 
 
-def _datetime(column: ColumnMeta) -> Decoder:
+def _datetime(column: ColumnMeta) -> Fixed:
     digits, extra = _fraction_digits(column)
-    size = 5 + extra
 
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        packed, end = int.from_bytes(data[at : at + 5], "big") & 0x7FFFFFFFFF, at + size
-        text = datetime_text(packed)
-        return text + fraction_text(int.from_bytes(data[at + 5 : end], "big"), digits) if digits else text, end
+    def convert(raw: bytes) -> str:
+        text = datetime_text(int.from_bytes(raw[:5], "big") & 0x7FFFFFFFFF)
+        return text + fraction_text(int.from_bytes(raw[5:], "big"), digits) if digits else text
 
-    return decode
+    return Fixed(f"{5 + extra}s", convert)
 
 
-def _time(column: ColumnMeta) -> Decoder:
+def _time(column: ColumnMeta) -> Fixed:
     """Stored as one big-endian number with its sign as an offset, so that a negative fraction borrows from the second."""
     digits, extra = _fraction_digits(column)
     size, bits = 3 + extra, 8 * extra
     zero, mask = 1 << 8 * size - 1, (1 << bits) - 1
 
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        end = at + size
-        packed = int.from_bytes(data[at:end], "big") - zero
+    def convert(raw: bytes) -> str:
+        packed = int.from_bytes(raw, "big") - zero
         length = abs(packed)
         text = ("-" if packed < 0 else "") + time_text(length >> bits)
-        return text + fraction_text(length & mask, digits) if digits else text, end
+        return text + fraction_text(length & mask, digits) if digits else text
 
-    return decode
-
-
-def _bit(column: ColumnMeta) -> Decoder:
-    size = (column.meta + 7) // 8
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return int.from_bytes(data[at : at + size], "big"), at + size
-
-    return decode
+    return Fixed(f"{size}s", convert)
 
 
-def _enum(column: ColumnMeta) -> Decoder:
-    size, labels = column.meta, ("", *column.labels)
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        return labels[int.from_bytes(data[at : at + size], "little")], at + size
-
-    return decode
+def _bit(column: ColumnMeta) -> Fixed:
+    return Fixed(f"{(column.meta + 7) // 8}s", partial(int.from_bytes, byteorder="big"))
 
 
-def _set(column: ColumnMeta) -> Decoder:
-    size, labels = column.meta, column.labels
-    known: dict[int, str] = {}
+def _enum(column: ColumnMeta) -> Fixed:
+    labels = ("", *column.labels)
 
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        bits = int.from_bytes(data[at : at + size], "little")
-        text = known.get(bits)
-        if text is None:
-            if bits >> len(labels):
-                raise Malformed("a SET has a bit without a label")
-            text = ",".join(label for place, label in enumerate(labels) if bits >> place & 1)
-            if len(known) < 1000:
-                known[bits] = text
-        return text, at + size
+    def convert(raw: bytes) -> str:
+        return labels[int.from_bytes(raw, "little")]
 
-    return decode
+    return Fixed(f"{column.meta}s", convert)
+
+
+def _set(column: ColumnMeta) -> Fixed:
+    labels = column.labels
+
+    @lru_cache(maxsize=1000)
+    def convert(raw: bytes) -> str:
+        bits = int.from_bytes(raw, "little")
+        if bits >> len(labels):
+            raise Malformed("a SET has a bit without a label")
+        return ",".join(label for place, label in enumerate(labels) if bits >> place & 1)
+
+    return Fixed(f"{column.meta}s", convert)
 
 
 def _length_prefixed(size: int) -> ByteReader:
@@ -244,7 +212,7 @@ def _length_prefixed(size: int) -> ByteReader:
     return read
 
 
-def _string(column: ColumnMeta) -> Decoder:
+def _string(column: ColumnMeta) -> Variable:
     """CHAR, VARCHAR, BINARY and VARBINARY; `meta` is the most bytes they hold."""
     decode = _text_or_bytes(column, 2 if column.meta > 255 else 1)
     if column.type != t.STRING or not column.is_binary:
@@ -259,15 +227,15 @@ def _string(column: ColumnMeta) -> Decoder:
     return decode_padded
 
 
-def _blob(column: ColumnMeta) -> Decoder:
+def _blob(column: ColumnMeta) -> Variable:
     return _text_or_bytes(column, _length_bytes(column))
 
 
-def _opaque(column: ColumnMeta) -> Decoder:
+def _opaque(column: ColumnMeta) -> Variable:
     return _length_prefixed(_length_bytes(column))
 
 
-def _json(column: ColumnMeta) -> Decoder:
+def _json(column: ColumnMeta) -> Variable:
     read = _length_prefixed(_length_bytes(column))
 
     def decode(data: bytes, at: int) -> tuple[Value, int]:
@@ -283,7 +251,7 @@ def _length_bytes(column: ColumnMeta) -> int:
     return column.meta
 
 
-def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Decoder:
+def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Variable:
     """Raises LookupError when there is no decoder for the column's charset."""
     read = _length_prefixed(length_bytes)
     if column.is_binary:
@@ -299,7 +267,7 @@ def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Decoder:
     return decode
 
 
-_MAKERS: Final[Mapping[int, Callable[[ColumnMeta], Decoder]]] = {
+_MAKERS: Final[Mapping[int, Callable[[ColumnMeta], Codec]]] = {
     t.TINY: _integer,
     t.SHORT: _integer,
     t.INT24: _integer24,

@@ -9,17 +9,15 @@ Source: MySQL 9.7, libs/mysql/binlog/event/rows_event.h, "Rows_event".
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 from cdc import events as e
-from cdc.columns import Decoder, Value, column_decoder
+from cdc.columns import column_codec
 from cdc.events import Malformed, RawEvent, read_lenenc
+from cdc.row_code import Row, RowReader
 from cdc.table_map import TableMap
 from schema.errors import Halt
 
-Row = tuple[Value, ...]
-"""One value a column, in the order of `TableMap.columns`."""
 Kind = Literal["insert", "update", "delete"]
 
 
@@ -93,7 +91,7 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
     at = _check_image(table, body, at, count)
     if kind == "update":
         at = _check_image(table, body, at, count)
-    return _read_images(kind, body, at, _decoders(table))
+    return _read_images(kind, body, at, _reader(table))
 
 
 def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
@@ -113,47 +111,27 @@ def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
     return end
 
 
-def _decoders(table: TableMap) -> Sequence[Decoder]:
-    """The columns' decoders, made at the table map's first row."""
-    found = table.compiled.get("columns")
+def _reader(table: TableMap) -> RowReader:
+    """The table map's reader, made at its first row."""
+    found = table.compiled.get("rows")
     if found is None:
         label = f"{table.schema}.{table.table}"
-        found = table.compiled["columns"] = tuple(column_decoder(label, column) for column in table.columns)
-    return cast("tuple[Decoder, ...]", found)
+        found = table.compiled["rows"] = RowReader([column_codec(label, column) for column in table.columns])
+    return cast(RowReader, found)
 
 
-def _read_images(kind: Kind, body: bytes, at: int, decoders: Sequence[Decoder]) -> list[RowChange]:
+def _read_images(kind: Kind, body: bytes, at: int, reader: RowReader) -> list[RowChange]:
     changes: list[RowChange] = []
-    end = len(body)
+    add, read, end = changes.append, reader.read, len(body)
     while at < end:
-        first, at = _read_row(body, at, decoders)
+        first, at = read(body, at)
         if kind == "insert":
-            changes.append(RowChange(kind, None, first))
+            add(RowChange("insert", None, first))
         elif kind == "delete":
-            changes.append(RowChange(kind, first, None))
+            add(RowChange("delete", first, None))
         else:
-            second, at = _read_row(body, at, decoders)
-            changes.append(RowChange(kind, first, second))
+            second, at = read(body, at)
+            add(RowChange("update", first, second))
     if at != end:
         raise Malformed("the last row is cut off")
     return changes
-
-
-def _read_row(body: bytes, at: int, decoders: Sequence[Decoder]) -> tuple[Row, int]:
-    start = at + (len(decoders) + 7) // 8
-    nulls = int.from_bytes(body[at:start], "little")
-    at = start
-    values: list[Value] = []
-    add = values.append
-    if nulls:
-        for index, decode in enumerate(decoders):
-            if nulls >> index & 1:
-                add(None)
-            else:
-                value, at = decode(body, at)
-                add(value)
-    else:
-        for decode in decoders:
-            value, at = decode(body, at)
-            add(value)
-    return tuple(values), at

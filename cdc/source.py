@@ -107,10 +107,10 @@ class BinlogSource:
                 status = payload[:1]
                 if status == b"\0":
                     event = self._accept(payload)
-                    if event.type == e.TRANSACTION_PAYLOAD:
-                        yield from unpack_payload(event)
-                    else:
+                    if event.type != e.TRANSACTION_PAYLOAD:
                         yield event
+                    else:
+                        yield from unpack_payload(event)
                 elif status == b"\xfe" and len(payload) < 9:
                     if self._is_blocking:
                         raise Retry("stream_ended", "MySQL ended the stream: it shuts down or the dump was killed")

@@ -37,8 +37,10 @@ def fraction_text(value: int, digits: int) -> str:
     return f".{value:0{stored}d}"[: digits + 1]
 
 
-def date_text(packed: int) -> str:
-    """A DATE column: year × 512 + month × 32 + day."""
+@lru_cache(maxsize=20_000)
+def date_text(raw: bytes) -> str:
+    """A DATE column's three bytes, little-endian: year × 512 + month × 32 + day."""
+    packed = int.from_bytes(raw, "little")
     return f"{packed >> 9:04d}-{packed >> 5 & 15:02d}-{packed & 31:02d}"
 
 

@@ -65,7 +65,12 @@ def setup_rows(book: StoreBook) -> Iterator[NewRow]:
     """Return everything a store needs; rows refer to one another by local id, products last."""
     for code, name, account_type in ACCOUNTS:
         yield NewRow("accounts", f"account-{code}", {"code": code, "name": name, "account_type": account_type, "is_system": True})
-    drawer = {"account_type": "cash", "account_name": "Drawer · 收银机", "account_number": f"DRAWER-{book.store_id}", "is_default": True}
+    drawer = {
+        "account_type": "cash",
+        "account_name": "Drawer · 收银机",
+        "account_number": f"DRAWER-{book.store_id}",
+        "is_default": True,
+    }
     yield NewRow("payment_accounts", "drawer", drawer)
     for unit, (name, abbreviation) in UNITS.items():
         yield NewRow("units_of_measure", unit, {"name": name, "abbrev": abbreviation})

@@ -122,13 +122,13 @@ class Retailer:
     def _book(self, store_id: int, first: dt.date, count: int, baskets_max: int | None) -> StoreBook:
         of_store = self._lines[self._lines.store_id == store_id]
         dates = of_store.transaction_timestamp.dt.date
-        played = [(date, of_store[dates == date]) for date in (first + dt.timedelta(days=n) for n in range(count))]
+        played = [(date, _first(of_store[dates == date], baskets_max)) for date in (first + dt.timedelta(n) for n in range(count))]
         sold = {int(product_id) for _, lines in played for product_id in lines.product_id.unique()}
         first_sales = of_store.drop_duplicates("product_id")
         is_sold = first_sales.product_id.isin(sold)
         products = {product.product_id: product for product in self._products_of(first_sales[is_sold])}
         unsold = self._products_of(first_sales[~is_sold].head(UNSOLD_PRODUCTS))
-        days = tuple(TradingDay(date, _baskets(lines, products, baskets_max)) for date, lines in played)
+        days = tuple(TradingDay(date, _baskets(lines, products)) for date, lines in played)
         return StoreBook(store_id, days, products, tuple(unsold))
 
     def _products_of(self, first_sales: Any) -> list[Product]:
@@ -152,13 +152,19 @@ class Retailer:
         )
 
 
-def _baskets(lines: Any, products: Mapping[int, Product], count_max: int | None) -> tuple[Basket, ...]:
+def _first(lines: Any, baskets_max: int | None) -> Any:
+    """The lines of the first baskets of a day."""
+    begun = lines.groupby("basket_id").transaction_timestamp.min().sort_values(kind="stable")
+    return lines[lines.basket_id.isin(begun.index[:baskets_max])]
+
+
+def _baskets(lines: Any, products: Mapping[int, Product]) -> tuple[Basket, ...]:
     """The baskets of one day in the order of their times."""
     baskets = [
         Basket(int(basket_id), int(rows.household_id.iloc[0]), rows.transaction_timestamp.min(), _basket_lines(rows, products))
         for basket_id, rows in lines.groupby("basket_id")
     ]
-    return tuple(sorted(baskets, key=lambda basket: (basket.at, basket.basket_id))[:count_max])
+    return tuple(sorted(baskets, key=lambda basket: (basket.at, basket.basket_id)))
 
 
 def _basket_lines(rows: Any, products: Mapping[int, Product]) -> tuple[BasketLine, ...]:

@@ -114,10 +114,8 @@ class Till:
             batch = self._next_batch()
             if lose_an_answer:
                 self._push(batch)
-                self._take(batch, self._push(batch), is_repeated=True)
-                lose_an_answer = False
-            else:
-                self._take(batch, self._push(batch))
+            self._take(batch, self._push(batch), is_repeated=lose_an_answer)
+            lose_an_answer = False
             del self._outbox[: len(batch)]
         while self._pull():
             pass
@@ -131,7 +129,7 @@ class Till:
             end -= 1
         return self._outbox[:end]
 
-    def _push(self, batch: list[Change]) -> list[dict[str, Any]]:
+    def _push(self, batch: list[Change]) -> dict[str, Any]:
         started = time.monotonic()
         body = {
             "device_id": self.device_id,
@@ -141,13 +139,12 @@ class Till:
         }
         answer = self.client.post("/api/sync/push", body)
         self.tally.push_times.append(time.monotonic() - started)
-        self._cursor = answer["current_version"]
-        results: list[dict[str, Any]] = answer["results"]
-        return results
+        return answer
 
-    def _take(self, batch: list[Change], results: list[dict[str, Any]], *, is_repeated: bool = False) -> None:
-        """Do what the results say. Raises Refused for a change that was rejected, or took effect twice."""
-        for change, result in zip(batch, results, strict=True):
+    def _take(self, batch: list[Change], answer: dict[str, Any], *, is_repeated: bool) -> None:
+        """Do what the results say and keep the cursor. Raises Refused for a change that was rejected, or took effect twice."""
+        self._cursor = answer["current_version"]
+        for change, result in zip(batch, answer["results"], strict=True):
             status, record_id = result["status"], result["record_id"]
             self.tally.statuses[status] += 1
             self.tally.repeated += is_repeated

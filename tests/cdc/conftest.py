@@ -41,7 +41,7 @@ class Binlog:
         return pymysql.connect(
             **self.connect.arguments(),
             database=self.database,
-            conv=dict(encoders),
+            conv={**encoders},  # type: ignore[dict-item]
             init_command="SET time_zone = '+00:00', SESSION binlog_rows_query_log_events = OFF",
             **more,
         )
@@ -89,6 +89,15 @@ class Binlog:
         """Names of the items from the mark, as `begin rows end`."""
         names: dict[type, str] = {TxBegin: "begin", Rows: "rows", TxEnd: "end", Ddl: "ddl"}
         return [names[type(item)] for item in self.items(**more)]
+
+
+def done(items: list[Item]) -> GtidSet:
+    """The transactions that may join the checkpoint after these items."""
+    found = GtidSet()
+    for item in items:
+        for gtid in item.gtids if isinstance(item, TxEnd) else ():
+            found = found.add(gtid)
+    return found
 
 
 def settings_of(url: str) -> ConnectionSettings:

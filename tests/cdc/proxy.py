@@ -59,7 +59,7 @@ class Proxy:
                 server = socket.create_connection((self._target.host, self._target.port))
                 self._sockets += [client, server]
                 self._start(self._forward, client, server, lambda data: data)
-                self._start(self._forward, server, client, lambda data: self.spoil(data))
+                self._start(self._forward, server, client, self.spoil)
 
     @staticmethod
     def _forward(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:

@@ -60,7 +60,7 @@ def test_mysql_computes_and_prints_the_same(binlog: Binlog, left: frozenset[Gtid
         cursor.execute(
             "SELECT GTID_SUBTRACT(%s, ''), GTID_SUBTRACT(%s, %s), GTID_SUBSET(%s, %s)", (str(a), str(a), str(b), str(a), str(b))
         )
-        same, rest, is_subset = cursor.fetchone() or ()
+        same, rest, is_subset = cursor.fetchall()[0]
     assert same.replace("\n", "") == str(a)
     assert rest.replace("\n", "") == str(a.subtract(b))
     assert is_subset == str(int(a.is_subset_of(b)))

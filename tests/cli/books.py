@@ -92,3 +92,14 @@ def dump(sql: SqlClient) -> dict[str, list[Mapping[str, Any]]]:
             cursor.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
             found[table] = list(cursor.fetchall())
     return found
+
+
+def load(sql: SqlClient, dumped: dict[str, list[Mapping[str, Any]]]) -> None:
+    """Put a dump back, so that one failed test does not fail the next."""
+    with sql.connection.cursor() as cursor:
+        for table, rows in dumped.items():
+            cursor.execute(f"DELETE FROM {table}")
+            if rows:
+                columns = ", ".join(f"`{name}`" for name in rows[0])
+                places = ", ".join(["%s"] * len(rows[0]))
+                cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({places})", [tuple(row.values()) for row in rows])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.books import dump, write_every_form, write_push
+from tests.cli.books import dump, load, write_every_form, write_push
 from tests.cli.commands import run, run_json
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -47,7 +47,10 @@ def whole(sql: SqlClient, database: Database, company: int) -> Iterator[dict[str
     clean = run(database, "replay", "--from", "start", "--dry-run")
     assert clean.exit_code == 0, clean.output[:5000]
     yield before
-    assert dump(sql) == before
+    after = dump(sql)
+    if after != before:
+        load(sql, before)
+    assert after == before
 
 
 def summary(database: Database, *words: str) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def test_missing_changes_are_named_by_a_dry_run_and_nothing_is_written(
 
 def test_everything_comes_back_from_nothing(database: Database, sql: SqlClient, whole: dict[str, Any]) -> None:
     sql.run("DELETE FROM sync_changes", "DELETE FROM sync_tx", "DELETE FROM sync_live")
-    assert sum(map(len, whole.values())) > 900
+    assert len(whole["sync_changes"]) > 400
     replayed(database)
 
 

@@ -1,0 +1,203 @@
+"""What was pushed and did not take effect (contract §4): `GET /api/sync/conflicts`, `GET …/rejected`, `POST …/resolve`.
+
+Nothing pushed is dropped: a refused change is an open conflict until a person decides, a rejected one stays with its code.
+Resolving writes a normal change with an origin of its own; the first resolution wins, later ones are told it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from api.answers import json_answer
+from api.auth import authenticate
+from api.cleaning import clean
+from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
+from api.keys import DATABASE, SETTINGS
+from api.origins import open_origin
+from api.push_answer import visible_columns
+from api.requests import malformed, read_company_id, read_device_id, read_json_object, request_id
+from api.scope import Scope, forbidden, heads_of, scope_of
+from api.settling import settle
+from api.writes import delete_row, lock_rows, restore_row, share_company, share_rows, update_row
+from schema.changes import OriginKind
+from schema.errors import SyncError
+from schema.tables import TABLES, Table
+from schema.values import rfc3339
+
+PAGE_ROWS_MAX = 200
+CHOICES = ("server", "client", "merged")
+_COLUMNS = (
+    "id, device_id, user_id, table_name, record_id, local_id, operation, type, code, fields, base, client, server, status, "
+    "resolution, resolved_by, resolved_at, created_at"
+)
+_LIST = f"""
+SELECT {_COLUMNS} FROM sync_conflicts
+WHERE company_id = %s AND status = %s AND id > %s AND (%s IS NULL OR device_id = %s) ORDER BY id LIMIT %s
+"""
+_LOCK = f"SELECT {_COLUMNS} FROM sync_conflicts WHERE company_id = %s AND id = %s FOR UPDATE"
+_RESOLVE = """
+UPDATE sync_conflicts SET status = 'resolved', resolution = %s, resolved_by = %s, resolved_at = CURRENT_TIMESTAMP(6)
+WHERE company_id = %s AND id = %s
+"""
+_LIST_REJECTED = """
+SELECT p.id, p.table_name, p.local_id, p.record_id, p.operation, p.payload, p.code, p.message, o.created_at
+FROM sync_pushed p JOIN sync_origins o ON o.id = p.origin_id
+WHERE p.company_id = %s AND p.device_id = %s AND p.status = 'rejected' AND p.id > %s ORDER BY p.id LIMIT %s
+"""
+
+
+async def handle_conflicts(request: web.Request) -> web.Response:
+    """List conflicts, oldest first, `?status=open|resolved&after=ID&limit=N`; who may not resolve sees their device's own."""
+    scope, device_id = await _asker(request)
+    status = request.query.get("status", "open")
+    if status not in ("open", "resolved"):
+        raise malformed("status must be open or resolved")
+    after, limit = _page(request)
+    only = None if scope.may_resolve_conflicts else device_id or ""
+    async with request.app[DATABASE].read() as session:
+        rows = await session.fetch_all(_LIST, (scope.company_id, status, after, only, only, limit + 1))
+    shown = [_shown(scope, row) for row in rows[:limit]]
+    return json_answer({"success": True, "conflicts": shown, "has_more": len(rows) > limit})
+
+
+async def handle_rejected(request: web.Request) -> web.Response:
+    """List what this device pushed and was rejected, oldest first; the device may send it again, mended."""
+    scope, device_id = await _asker(request)
+    if device_id is None:
+        raise malformed("device_id is needed: text of 1 to 128 bytes")
+    after, limit = _page(request)
+    async with request.app[DATABASE].read() as session:
+        rows = await session.fetch_all(_LIST_REJECTED, (scope.company_id, device_id, after, limit + 1))
+    names = ("id", "table", "local_id", "record_id", "operation", "data", "code", "message", "rejected_at")
+    shown = [dict(zip(names, (*row[:5], orjson.loads(row[5]), *row[6:8], rfc3339(row[8])), strict=True)) for row in rows[:limit]]
+    return json_answer({"success": True, "rejected": shown, "has_more": len(rows) > limit})
+
+
+async def handle_resolve(request: web.Request) -> web.Response:
+    """Resolve one conflict: `server` keeps the row, `client` writes what was sent, `merged` writes `data`."""
+    identity = await authenticate(request)
+    body = await read_json_object(request)
+    choice, conflict_id, data = body.get("choice"), body.get("conflict_id"), body.get("data")
+    if choice not in CHOICES:
+        raise malformed("choice must be server, client or merged")
+    if isinstance(conflict_id, bool) or not isinstance(conflict_id, int):
+        raise malformed("conflict_id must be a number")
+    if choice == "merged" and not isinstance(data, dict):
+        raise malformed("data must be an object where choice is merged")
+    scope = await scope_of(request, identity, read_company_id(body.get("company_id")), read_device_id(body.get("device_id")))
+    if not scope.may_resolve_conflicts:
+        raise forbidden("this user may not resolve conflicts")
+
+    async def work(session: Session) -> tuple[int | None, dict[str, Any]]:
+        return await _resolve(session, scope, request_id(request), conflict_id, choice, data if choice == "merged" else None)
+
+    try:
+        origin_id, answer = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
+    except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
+        raise SyncError(
+            409, "not_applicable", "the row cannot be written so as things are now: resolve with other data"
+        ) from problem
+    if origin_id is not None:
+        await settle(request, origin_id)
+    return json_answer({"success": True, **answer})
+
+
+async def _resolve(
+    session: Session, scope: Scope, request_id: str, conflict_id: int, choice: str, data: dict[str, Any] | None
+) -> tuple[int | None, dict[str, Any]]:
+    row = await session.fetch_one(_LOCK, (scope.company_id, conflict_id))
+    if row is None or row[3] not in TABLES:
+        raise SyncError(404, "not_found", "no such conflict")
+    table, record_id = TABLES[row[3]], row[4]
+    if row[13] == "resolved":
+        current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
+        return None, {"already_resolved": True, **_answer(scope, table, conflict_id, row[14], current)}
+    await share_company(session, scope.company_id)
+    origin_id = await open_origin(
+        session, kind=OriginKind.DEVICE if scope.device_id else OriginKind.API, scope=scope, request_id=request_id
+    )
+    current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
+    if choice != "server":
+        sent = data if data is not None else orjson.loads(row[11])
+        await _write(session, scope, table, record_id, current, sent, is_delete=row[6] == "DELETE" and choice == "client")
+    await session.execute(_RESOLVE, (choice, scope.user_id, scope.company_id, conflict_id))
+    after = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
+    return origin_id, {"already_resolved": False, **_answer(scope, table, conflict_id, choice, after)}
+
+
+async def _write(
+    session: Session,
+    scope: Scope,
+    table: Table,
+    record_id: int,
+    row: dict[str, Any] | None,
+    sent: dict[str, Any],
+    *,
+    is_delete: bool,
+) -> None:
+    """Write a decision as any writer would: converted, permitted, and, where the record was deleted meanwhile, restored."""
+    if row is None:
+        raise SyncError(409, "not_applicable", "the row is gone: resolve with server")
+    cleaned = clean(table, scope, sent, is_insert=False)
+    if cleaned.problems:
+        raise SyncError(422, "bad_value", "a value cannot be stored", details={"columns": cleaned.problems})
+    name, ids = heads_of(table.name, row, cleaned.values)
+    heads = await share_rows(session, TABLES[name], scope.company_id, ids)
+    if not scope.may_write_row(table.name, row, cleaned.values, heads):
+        raise forbidden()
+    if is_delete:
+        await delete_row(session, table, scope.company_id, record_id)
+        return
+    if row["deleted_at"] is not None:
+        await restore_row(session, table, scope.company_id, record_id)
+    await update_row(session, table, scope.company_id, record_id, cleaned.values)
+
+
+def _answer(scope: Scope, table: Table, conflict_id: int, choice: str, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    data = visible_columns(scope, table.name, row) if row is not None else {}
+    is_deleted = row is None or row["deleted_at"] is not None
+    return {"conflict_id": conflict_id, "resolution": choice, "server_data": data, "server_deleted": is_deleted}
+
+
+async def _asker(request: web.Request) -> tuple[Scope, str | None]:
+    identity = await authenticate(request)
+    device_id = read_device_id(request.query.get("device_id")) or identity.device_id
+    return await scope_of(request, identity, read_company_id(request.query.get("company_id")), device_id), device_id
+
+
+def _page(request: web.Request) -> tuple[int, int]:
+    values = []
+    for name, default in (("after", "0"), ("limit", str(PAGE_ROWS_MAX))):
+        text = request.query.get(name, default)
+        if not (text.isascii() and text.isdecimal() and len(text) <= 16):
+            raise malformed(f"{name} must be a whole number")
+        values.append(int(text))
+    return values[0], max(1, min(values[1], PAGE_ROWS_MAX))
+
+
+def _shown(scope: Scope, row: tuple[Any, ...]) -> dict[str, Any]:
+    (conflict_id, device_id, user_id, table, record_id, local_id, operation, type_, code, fields, base, client, server, *rest) = row
+    status, resolution, resolved_by, resolved_at, created_at = rest
+    sides = {"base": base, "client_data": client, "server_data": server}
+    return {
+        "conflict_id": conflict_id,
+        "device_id": device_id,
+        "user_id": user_id,
+        "table": table,
+        "record_id": record_id,
+        "local_id": local_id,
+        "operation": operation,
+        "type": type_,
+        "code": code,
+        "fields": orjson.loads(fields) if fields else [],
+        **{name: visible_columns(scope, table, orjson.loads(side)) if side else None for name, side in sides.items()},
+        "status": status,
+        "resolution": resolution,
+        "resolved_by": resolved_by,
+        "resolved_at": rfc3339(resolved_at) if resolved_at else None,
+        "created_at": rfc3339(created_at),
+    }

@@ -1,0 +1,56 @@
+"""Whether a row is what a device sent: every column of it (exact), or every column that was sent (as sent). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from api.cleaning import WRITER_COLUMN, Cleaned
+from api.push_request import PushedChange
+from api.scope import Scope
+from schema.columns import Access, Column
+from schema.tables import RESERVED, Table
+from schema.values import is_same
+
+
+def compared_columns(table: Table, scope: Scope) -> dict[str, Column]:
+    """The columns in which edits count: those this device can see and change."""
+    return {
+        name: column
+        for name, column in table.writable.items()
+        if name != WRITER_COLUMN and (column.access is Access.PUBLIC or scope.may_see_restricted)
+    }
+
+
+def is_equal(table: Table, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(is_same(table.by_name[name], value, other[name]) for name, value in one.items())
+
+
+def is_as_sent(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
+    """Whether every column that was sent stands in the row as it was sent."""
+    return all(
+        name in cleaned.values
+        and is_same(table.by_name[name], cleaned.values[name], row.get(name))
+        and _is_kept(value, cleaned, name)
+        for name, value in change.data.items()
+        if name in table.writable
+    )
+
+
+def is_exact(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
+    """Whether every public column equals what was sent, absent = NULL (contract §1.3)."""
+    return all(
+        is_same(column, row.get(column.name), _sent(change, cleaned, column.name))
+        for column in table.public
+        if column.name not in RESERVED
+    )
+
+
+def _sent(change: PushedChange, cleaned: Cleaned, name: str) -> Any:
+    value = change.data.get(name)
+    return None if value is None else cleaned.values.get(name) if name != WRITER_COLUMN else value
+
+
+def _is_kept(value: Any, cleaned: Cleaned, name: str) -> bool:
+    """A null that became a default was not kept."""
+    return value is not None or cleaned.values[name] is None

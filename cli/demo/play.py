@@ -1,0 +1,117 @@
+"""The whole demo: shops opened, their days played side by side, and at the end every device compared with MySQL."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from cli.demo.check import Difference, audit_books, find_differences, read_company
+from cli.demo.office import Office
+from cli.demo.retailer import StoreBook
+from cli.demo.server import Server
+from cli.demo.shop import Shop, Watcher
+from cli.demo.till import Till
+from schema.connect import open_connection
+
+DIFFERENCES_KEPT = 100
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was played and what came of it. `rows_equal` counts rows that a device holds exactly as MySQL does."""
+
+    run_id: str
+    shops: list[Shop]
+    differences: list[Difference] = field(default_factory=list)
+    difference_count: int = 0
+    complaints: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    rows_equal: dict[str, int] = field(default_factory=dict)
+    setup_seconds: float = 0.0
+    trading_seconds: float = 0.0
+    check_seconds: float = 0.0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether every device equals MySQL, and MySQL the retailer's figures."""
+        return not self.difference_count and not self.complaints
+
+
+def play(server: Server, books: Sequence[StoreBook], tills: int, watch: Callable[[StoreBook], Watcher]) -> Outcome:
+    """Play all books at once, each on a company of its own. Raises Refused."""
+    outcome = Outcome(_run_id(), [])
+    stop = threading.Event()
+    with ExitStack() as undo:
+        shop_pool = undo.enter_context(ThreadPoolExecutor(len(books), "shop"))
+        till_pool = undo.enter_context(ThreadPoolExecutor(len(books) * tills, "till"))
+        undo.callback(stop.set)
+        for book in books:
+            outcome.shops.append(_open_shop(undo, server, book, tills, till_pool, watch(book), outcome.run_id))
+        started = time.monotonic()
+        _together(shop_pool, outcome.shops, Shop.set_up)
+        set_up = time.monotonic()
+        _together(shop_pool, outcome.shops, lambda shop: _play_days(shop, outcome.run_id, stop))
+        outcome.setup_seconds, outcome.trading_seconds = set_up - started, time.monotonic() - set_up
+    _check(server, outcome)
+    return outcome
+
+
+def _run_id() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _open_shop(undo: ExitStack, server: Server, book: StoreBook, count: int, pool: Executor, watcher: Watcher, run_id: str) -> Shop:
+    """Register the store's login with its first till, sign the others in."""
+    login = {"email": f"store-{book.store_id}-{run_id}@example.com", "password": secrets.token_urlsafe(12)}
+    tills = []
+    for number in range(1, count + 1):
+        till = Till(server.api_url, f"till-{run_id}-{book.store_id}-{number}", f"T{number}")
+        undo.callback(till.client.close)
+        tills.append(till)
+    company = {"name": f"Manager of store {book.store_id}", "company_name": f"Store {book.store_id} · 商店 · متجر"}
+    tills[0].sign_in("/api/auth/register", {**login, **company})
+    for till in tills[1:]:
+        till.sign_in("/api/auth/login", login)
+    connection = undo.enter_context(open_connection(server.mysql, autocommit=True))
+    return Shop(book, tills, Office(connection, tills[0].company_id), pool, watcher)
+
+
+def _play_days(shop: Shop, run_id: str, stop: threading.Event) -> None:
+    for number in range(len(shop.book.days)):
+        if stop.is_set():
+            return
+        shop.play_day(number)
+    shop.close(run_id)
+
+
+def _together(pool: Executor, shops: Sequence[Shop], work: Callable[[Shop], None]) -> None:
+    """Raises what the first shop raised that failed, without waiting for the others."""
+    done, _ = wait([pool.submit(work, shop) for shop in shops], return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
+
+
+def _check(server: Server, outcome: Outcome) -> None:
+    started = time.monotonic()
+    with open_connection(server.mysql, autocommit=True) as connection:
+        for shop in outcome.shops:
+            company_id = shop.tills[0].company_id
+            rows = read_company(connection, company_id)
+            outcome.complaints += [f"store {shop.book.store_id}: {text}" for text in audit_books(connection, company_id, shop.book)]
+            for till in shop.tills:
+                differences = list(find_differences(till.device_id, till.store, rows))
+                outcome.difference_count += len(differences)
+                outcome.differences += differences[: DIFFERENCES_KEPT - len(outcome.differences)]
+                differing = {(found.table, found.record) for found in differences}
+                count = sum(len(table) for table in rows.values())
+                outcome.rows[till.device_id] = count
+                outcome.rows_equal[till.device_id] = sum(
+                    (table, record) not in differing for table, records in rows.items() for record in records
+                )
+    outcome.check_seconds = time.monotonic() - started

@@ -1,0 +1,95 @@
+"""XA transactions: their rows come with their outcome, and their PREPARE is done only then."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdc.gtid import GtidSet
+from cdc.tx import XA_HELD_BYTES_MAX, Rows, TxEnd
+from schema.errors import Halt
+from tests.cdc.conftest import Binlog, done
+
+TABLE = "CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(300))"
+XA_TABLE = (TABLE, "INSERT INTO t VALUES (1, 'before')")
+
+
+def test_xa_rows_come_with_the_commit_and_the_prepare_is_done_only_then(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run(
+        "XA START 'a', 'b', 7",
+        "INSERT INTO t VALUES (2, 'xa')",
+        "UPDATE t SET a = 'changed' WHERE id = 1",
+        "XA END 'a', 'b', 7",
+        "XA PREPARE 'a', 'b', 7",
+    )
+    assert binlog.shape() == ["begin", "end"]
+    assert done(binlog.items()) == GtidSet()
+    binlog.run("INSERT INTO t VALUES (3, 'between')")
+    assert [change.after for change in binlog.changes("t")] == [(3, "between")]
+    assert done(binlog.items()).count() == 1
+    binlog.run("XA COMMIT 'a', 'b', 7")
+    items = binlog.items()
+    assert [change.after for change in binlog.changes("t")] == [(3, "between"), (2, "xa"), (1, "changed")]
+    assert isinstance(items[-1], TxEnd)
+    assert len(items[-1].gtids) == 2
+    assert done(items) == binlog.executed().subtract(binlog.start)
+
+
+def test_xa_outcome_after_a_restart_of_the_reader_brings_the_rows(binlog: Binlog) -> None:
+    """The checkpoint has a hole where the PREPARE is, so the server sends it again."""
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run(
+        "XA START 'x'", "INSERT INTO t VALUES (2, 'xa')", "XA END 'x'", "XA PREPARE 'x'", "INSERT INTO t VALUES (3, 'between')"
+    )
+    checkpoint = binlog.start.union(done(binlog.items()))
+    assert checkpoint != binlog.executed()
+    binlog.run("XA COMMIT 'x'")
+    binlog.start = checkpoint
+    items = binlog.items()
+    assert [item.changes[0].after for item in items if isinstance(item, Rows)] == [(2, "xa")]
+    assert checkpoint.union(done(items)) == binlog.executed()
+
+
+def test_xa_rollback_leaves_nothing_and_both_transactions_are_done(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run("XA START 'x'", "INSERT INTO t VALUES (2, 'xa')", "XA END 'x'", "XA PREPARE 'x'", "XA ROLLBACK 'x'")
+    items = binlog.items()
+    assert not [item for item in items if isinstance(item, Rows)]
+    assert done(items) == binlog.executed().subtract(binlog.start)
+    binlog.run("XA START 'y'", "INSERT INTO t VALUES (2, 'xa')", "XA END 'y'", "XA ROLLBACK 'y'")
+    assert not binlog.changes("t")
+
+
+def test_xa_commit_in_one_phase_brings_its_rows_at_once(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run("XA START 'x'", "INSERT INTO t VALUES (2, 'xa')", "XA END 'x'", "XA COMMIT 'x' ONE PHASE")
+    assert binlog.shape() == ["begin", "rows", "end"]
+    assert done(binlog.items()) == binlog.executed().subtract(binlog.start)
+
+
+def test_xa_commit_of_a_transaction_prepared_before_the_start_halts(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.run("XA START 'x'", "INSERT INTO t VALUES (2, 'xa')", "XA END 'x'", "XA PREPARE 'x'")
+    binlog.mark()
+    binlog.run("XA COMMIT 'x'")
+    with pytest.raises(Halt, match="xa_unknown"):
+        binlog.items()
+
+
+def test_xa_transactions_that_are_too_large_to_wait_halt(binlog: Binlog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdc.tx.XA_HELD_BYTES_MAX", 2000)
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run(
+        "XA START 'x'", *(f"INSERT INTO t VALUES ({n}, REPEAT('x', 300))" for n in range(2, 12)), "XA END 'x'", "XA PREPARE 'x'"
+    )
+    try:
+        with pytest.raises(Halt, match="xa_too_large"):
+            binlog.items()
+    finally:
+        binlog.run("XA ROLLBACK 'x'")
+    assert XA_HELD_BYTES_MAX == 64 * 1024 * 1024

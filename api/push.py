@@ -16,6 +16,7 @@ from aiohttp import web
 
 from api.answers import json_answer
 from api.auth import authenticate
+from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
 from api.db import Session
 from api.delivery_store import lock_deliveries, store_deliveries
 from api.devices import device_revoked
@@ -34,6 +35,8 @@ from api.scope import Scope, scope_of
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import share_company
 from schema.changes import OriginKind
+from schema.rules import Breach
+from schema.tables import TABLES
 
 _LOCK_DEVICE = "SELECT revoked_at, clock_lead_ms FROM devices WHERE device_id = %s FOR UPDATE"
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
@@ -66,7 +69,7 @@ async def handle_push(request: web.Request) -> web.Response:
 
 async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
     lead_us = await _lock_device(session, push, arrived_us)
-    await share_company(session, scope.company_id)
+    locked_until = await share_company(session, scope.company_id)
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
     deliveries = await lock_deliveries(session, scope.company_id, push.device_id)
     await store_deliveries(session, scope.company_id, push.device_id, deliveries.push_begun(push.last_version))
@@ -75,7 +78,8 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     identities = await find_identities(session, install, keys)
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
-    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows, times)
+    books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
+    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows, times, books)
     verdicts = await _apply_groups(context, push.changes)
     told: dict[str, set[int]] = {}
     for verdict in verdicts:
@@ -109,29 +113,50 @@ async def _apply_groups(context: PushContext, changes: tuple[PushedChange, ...])
 
 
 async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[Verdict]:
-    """Apply changes together or not at all; a change that is refused by itself needs no savepoint."""
-    if len(group) == 1:
+    """Apply changes together or not at all; a change that can only be refused by itself needs no savepoint."""
+    if len(group) == 1 and group[0].table not in BALANCED:
         return [await apply_change(context, group[0])]
     mark = context.rows.mark()
     await context.session.execute("SAVEPOINT push_group")
     verdicts: list[Verdict] = []
     for change in group:
-        verdict = await apply_change(context, change)
-        verdicts.append(verdict)
-        if verdict.status.is_refusal:
-            await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
-            context.rows.undo_to(mark)
-            return [_undone(context, change, verdicts) for change in group]
-    await context.session.execute("RELEASE SAVEPOINT push_group")
-    return verdicts
+        verdicts.append(await apply_change(context, change))
+        if verdicts[-1].status.is_refusal:
+            break
+    else:
+        verdicts = await _balanced(context, verdicts)
+    if not any(verdict.status.is_refusal for verdict in verdicts):
+        await context.session.execute("RELEASE SAVEPOINT push_group")
+        return verdicts
+    await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
+    context.rows.undo_to(mark)
+    return [_undone(change, verdicts) for change in group]
 
 
-def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
+    """Judge the transactions that a group touched: what belongs to one that does not balance is refused."""
+    touched: dict[int, int] = {}
+    for verdict in verdicts:
+        table = TABLES.get(verdict.change.table)
+        row = context.rows.get(table, verdict.record_id) if table is not None else None
+        transaction = transaction_of(table, row) if table is not None and row is not None and verdict.is_change else None
+        if transaction is not None:
+            touched[verdict.change.seq] = transaction
+    breaches = await context.books.check_transactions(touched.values())
+    return [_breached(v, breaches[touched[v.change.seq]]) if touched.get(v.change.seq) in breaches else v for v in verdicts]
+
+
+def _breached(verdict: Verdict, breach: Breach) -> Verdict:
+    refused = Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
+    return refusal(verdict.change, refused, record_id=None if verdict.is_maker else verdict.record_id)
+
+
+def _undone(change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
         return replace(own, is_change=False)
-    cause = verdicts[-1]
+    cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = own.record_id if own is not None and not own.is_maker else None
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
     refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from api.base_image import Base, Record, find_base
+from api.bookkeeping import Bookkeeping
 from api.cleaning import WRITER_COLUMN, Cleaned, clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.deliveries import Deliveries
@@ -55,6 +56,7 @@ class PushContext:
     identities: Mapping[LocalKey, RecordIdentity]
     rows: PushRows
     edited_at_us: Mapping[int, int]
+    books: Bookkeeping
 
 
 async def apply_change(context: PushContext, change: PushedChange) -> Verdict:
@@ -104,12 +106,13 @@ async def _insert(context: PushContext, table: Table, change: PushedChange) -> V
         return await _insert_of_existing(context, table, change, change.record_id)
     cleaned = _cleaned(context, table, change, is_insert=True)
     await _check_permission(context, table, None, cleaned.values)
+    await _check_rules(context, table, None, {**_defaults(table), **cleaned.values})
     try:
         record_id = await insert_row(context.session, table, context.scope.company_id, cleaned.values)
     except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
         raise await _translated(context, table, cleaned.values, problem) from problem
     await store_identity(context.session, context.install, key, RecordIdentity(record_id, context.origin_id))
-    row: Row = {"id": record_id, "deleted_at": None, **{c.name: c.default for c in table.own}, **cleaned.values}
+    row: Row = {"id": record_id, "deleted_at": None, **_defaults(table), **cleaned.values}
     context.rows.put(table, record_id, row, cleaned.values, made_as=key)
     return Verdict(
         change,
@@ -182,6 +185,7 @@ async def _delete(context: PushContext, table: Table, change: PushedChange, reco
     base = (await _base(context, table, change, record_id, sent)).row
     if base is None or compare(columns, base, row, {}).is_changed_by_others:
         return replace(_conflict(change, record_id, "changed", "others changed the record since"), values=sent, base=base)
+    await _check_rules(context, table, row, None)
     await delete_row(context.session, table, context.scope.company_id, record_id)
     context.rows.put(table, record_id, {**row, "deleted_at": ""}, sent)
     cleaned = Cleaned(values=sent)
@@ -209,6 +213,7 @@ async def _edit(context: PushContext, table: Table, change: PushedChange, record
         return replace(conflict, values=sent, base=base.row, fields=resolution.fields, ignored=tuple(cleaned.ignored))
     if resolution.outcome is not Outcome.NOTHING:
         await _check_permission(context, table, row, resolution.values)
+        await _check_rules(context, table, row, {**row, **resolution.values})
         try:
             await update_row(context.session, table, context.scope.company_id, record_id, resolution.values)
         except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
@@ -280,6 +285,17 @@ async def _check_permission(context: PushContext, table: Table, row: Row | None,
     heads = await context.rows.heads(table, row, values)
     if not context.scope.may_write_row(table.name, row, values, heads):
         raise Refused("forbidden", f"this user may not write this row of {table.name}")
+
+
+async def _check_rules(context: PushContext, table: Table, before: Row | None, after: Row | None) -> None:
+    """Raises Refused where an accounting rule is against it (`schema.rules`)."""
+    breach = await context.books.check_change(table, before, after)
+    if breach is not None:
+        raise Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
+
+
+def _defaults(table: Table) -> Row:
+    return {column.name: column.default for column in table.own}
 
 
 async def _translated(context: PushContext, table: Table, values: Mapping[str, Any], problem: Exception) -> Refused:

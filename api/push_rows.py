@@ -96,6 +96,13 @@ class PushRows:
         others = await share_rows(self._session, TABLES[name], self._company_id, ids - known.keys())
         return {**known, **others}
 
+    async def find(self, table: Table, record_id: int) -> Row | None:
+        """Return a row as it stands in this push, read FOR SHARE where the push does not touch it."""
+        known = self.get(table, record_id)
+        if known is not None:
+            return known
+        return (await share_rows(self._session, table, self._company_id, [record_id])).get(record_id)
+
     async def read_again(self, wanted: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], Row]:
         """Return rows as they stand now, with the times MySQL set."""
         found: dict[tuple[str, int], Row] = {}

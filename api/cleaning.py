@@ -8,10 +8,9 @@ from typing import Any
 
 from api.scope import Scope
 from schema.columns import Access, Column
-from schema.tables import RESERVED, Table
+from schema.tables import RESERVED, WRITER_COLUMN, Table
 from schema.values import BadValue, wire_from_client
 
-WRITER_COLUMN = "created_by_user_id"
 IGNORED_MAX = 100
 _NAME_CHARACTERS_MAX = 255
 

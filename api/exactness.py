@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api.cleaning import WRITER_COLUMN, Cleaned
+from api.cleaning import Cleaned
 from api.push_request import PushedChange
 from api.scope import Scope
 from schema.columns import Access, Column
-from schema.tables import RESERVED, Table
+from schema.tables import RESERVED, WRITER_COLUMN, Table
 from schema.values import is_same
 
 

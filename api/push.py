@@ -18,7 +18,7 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
 from api.db import Session
-from api.delivery_store import lock_deliveries, store_deliveries
+from api.delivery_store import lock_deliveries, read_deliveries, store_deliveries
 from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities
@@ -71,8 +71,7 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     lead_us = await _lock_device(session, push, arrived_us)
     locked_until = await share_company(session, scope.company_id)
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
-    deliveries = await lock_deliveries(session, scope.company_id, push.device_id)
-    await store_deliveries(session, scope.company_id, push.device_id, deliveries.push_begun(push.last_version))
+    deliveries = await read_deliveries(session, scope.company_id, push.device_id)
     install = Install(scope.company_id, push.device_id, push.install_id)
     keys = {key for change in push.changes for key in (*referenced_keys(change), *_own_key(change))}
     identities = await find_identities(session, install, keys)
@@ -89,6 +88,9 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     await store_pushed(context, verdicts)
     await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
+    # Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
+    latest = await lock_deliveries(session, scope.company_id, push.device_id)
+    await store_deliveries(session, scope.company_id, push.device_id, latest.push_begun(push.last_version))
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 
@@ -164,4 +166,4 @@ def _undone(change: PushedChange, verdicts: list[Verdict]) -> Verdict:
 
 
 def _own_key(change: PushedChange) -> list[tuple[str, str]]:
-    return [(change.table, change.local_id)] if change.local_id is not None else []
+    return [(change.table, change.local_id)] if change.local_id is not None and change.table in TABLES else []

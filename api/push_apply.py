@@ -14,7 +14,7 @@ import orjson
 
 from api.base_image import Base, Record, find_base
 from api.bookkeeping import Bookkeeping
-from api.cleaning import WRITER_COLUMN, Cleaned, clean
+from api.cleaning import Cleaned, clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.deliveries import Deliveries
 from api.duplicates import duplicate_refusal
@@ -30,7 +30,7 @@ from api.scope import Scope
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import delete_row, insert_row, update_row
 from schema.changes import Operation
-from schema.tables import TABLES, Policy, Table
+from schema.tables import TABLES, WRITER_COLUMN, Policy, Table
 from schema.values import is_same, us_from_rfc3339
 
 _READ_MERGED = """

@@ -63,7 +63,7 @@ def referenced_keys(change: PushedChange) -> list[LocalKey]:
         return []
     return [
         (target, str(change.data[column]))
-        for column, target in table.references.items()
+        for column, target in table.client_references.items()
         if isinstance(change.data.get(column), str | int) and not isinstance(change.data[column], bool)
     ]
 

@@ -37,9 +37,9 @@ class References:
     def resolve(self, table: Table, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return `data` with every reference as a server id. Raises Unresolved."""
         resolved = dict(data)
-        for column, target in table.references.items():
+        for column, target in table.client_references.items():
             value = data.get(column)
-            if isinstance(value, str | int) and not isinstance(value, bool) and column in table.writable:
+            if isinstance(value, str | int) and not isinstance(value, bool):
                 resolved[column] = self._record(column, target, value)
         return resolved
 

@@ -159,3 +159,8 @@ def charset_name(collation: int) -> str:
 def text_decoder(collation: int) -> TextDecoder | None:
     """The decoder of a collation's charset; None for an unknown one and for `binary`, which is no text."""
     return _DECODERS.get(_CHARSET_OF.get(collation, ""))
+
+
+def is_utf8(collation: int) -> bool:
+    """Whether `bytes.decode()` reads the collation's charset."""
+    return text_decoder(collation) is _decode_utf8

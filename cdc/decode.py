@@ -9,7 +9,7 @@ Source: MySQL 9.7, libs/mysql/binlog/event/rows_event.h, "Rows_event".
 from __future__ import annotations
 
 import struct
-from typing import Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple
 
 from cdc import events as e
 from cdc.columns import column_codec
@@ -37,6 +37,10 @@ _KINDS: dict[int, Kind] = {
     e.UPDATE_ROWS: "update",
     e.DELETE_ROWS: "delete",
 }
+
+
+_HEAD_BYTES: Final = 8
+"""Table id and flags."""
 
 
 def table_id(body: bytes) -> bytes:
@@ -82,7 +86,10 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
             details={"table": table.table},
         )
     body = event.body
-    at = 8
+    known = table.row_heads.get(event.type)
+    if known is not None and body.startswith(known, _HEAD_BYTES):
+        return _read_images(kind, body, _HEAD_BYTES + len(known), _reader(table))
+    at = _HEAD_BYTES
     if event.type >= e.WRITE_ROWS:
         at += int.from_bytes(body[8:10], "little")  # extra row information, with the size's own two bytes
     count, at = read_lenenc(body, at)
@@ -91,6 +98,7 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
     at = _check_image(table, body, at, count)
     if kind == "update":
         at = _check_image(table, body, at, count)
+    table.row_heads[event.type] = body[_HEAD_BYTES:at]  # the same in nearly every event: then one comparison checks all of it
     return _read_images(kind, body, at, _reader(table))
 
 
@@ -113,11 +121,10 @@ def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
 
 def _reader(table: TableMap) -> RowReader:
     """The table map's reader, made at its first row."""
-    found = table.compiled.get("rows")
-    if found is None:
+    if table.reader is None:
         label = f"{table.schema}.{table.table}"
-        found = table.compiled["rows"] = RowReader([column_codec(label, column) for column in table.columns])
-    return cast(RowReader, found)
+        table.reader = RowReader([column_codec(label, column) for column in table.columns])
+    return table.reader
 
 
 def _read_images(kind: Kind, body: bytes, at: int, reader: RowReader) -> list[RowChange]:

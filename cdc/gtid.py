@@ -12,8 +12,7 @@ import re
 import struct
 import uuid as uuid_module
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from schema.errors import MatrixError
 
@@ -31,8 +30,7 @@ _U64_PAIR = struct.Struct("<QQ")
 _TAGGED_FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Gtid:
+class Gtid(NamedTuple):
     """One transaction: server uuid (lower-case text), tag ("" for none), number from 1."""
 
     uuid: str

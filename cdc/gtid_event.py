@@ -7,9 +7,8 @@ libs/mysql/serialization, whose fields come in order and may be left out.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from cdc import events as e
 from cdc.events import Malformed, RawEvent, read_signed_varlen, read_varlen
@@ -21,8 +20,7 @@ _MESSAGE_VERSION: Final = 1
 _LAST_KNOWN_FIELD: Final = 11
 
 
-@dataclass(frozen=True, slots=True)
-class TxStart:
+class TxStart(NamedTuple):
     """What a GTID event says. `commit_time_us` is Unix time in µs of the commit on the server that wrote it first."""
 
     gtid: Gtid

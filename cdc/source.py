@@ -198,7 +198,11 @@ class BinlogSource:
             end = size + 1 - self._footer_bytes(type_, payload)
         elif zlib.crc32(memoryview(payload)[1:]) != _CRC32_RESIDUE:
             raise self._class_bad_checksum()
-        start_pos = self._advance(flags, size, log_pos)
+        start_pos = self._pos
+        if log_pos == (start_pos + size) & 0xFFFFFFFF and not flags & e.FLAG_ARTIFICIAL:
+            self._pos = start_pos + size
+        else:
+            start_pos = self._jump(flags, size, log_pos)
         body = payload[1 + e.HEADER_BYTES : end]
         event = RawEvent(type_, timestamp, server_id, flags, self._file, start_pos, self._pos, body)
         if type_ == e.ROTATE:
@@ -206,8 +210,11 @@ class BinlogSource:
             self._file = body[8:].decode("utf-8", "replace")
         return event
 
-    def _advance(self, flags: int, size: int, log_pos: int) -> int:
-        """Move to the event's end and return where it starts. Headers hold 32 bits of a position that may need more."""
+    def _jump(self, flags: int, size: int, log_pos: int) -> int:
+        """Move to the end of an event that does not follow on the last one; return where it starts.
+
+        The server left transactions out between, or made the event for the stream. Headers hold 32 bits of a position.
+        """
         if not log_pos or flags & e.FLAG_ARTIFICIAL:
             return self._pos
         before = self._pos

@@ -11,11 +11,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cdc.charsets import BINARY_COLLATION, text_decoder
 from cdc.events import Malformed, read_lenenc
 from schema.errors import Halt
+
+if TYPE_CHECKING:
+    from cdc.row_code import RowReader
 
 TINY: Final = 1
 SHORT: Final = 2
@@ -101,7 +104,7 @@ class ColumnMeta:
         return self.type in _TEXT_TYPES and self.collation == BINARY_COLLATION
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class TableMap:
     """A table's columns at one point of the binlog. `primary_key` holds column indices, in key order."""
 
@@ -111,13 +114,14 @@ class TableMap:
     primary_key: tuple[int, ...]
     names: tuple[str, ...] = field(init=False)
     index: Mapping[str, int] = field(init=False)
-    compiled: dict[str, object] = field(init=False, default_factory=dict, repr=False)
-    """What `decode.py` has made for this table."""
+    reader: RowReader | None = field(init=False, default=None, repr=False)
+    """What `decode.py` has made for this table, at its first row."""
+    row_heads: dict[int, bytes] = field(init=False, default_factory=dict, repr=False)
+    """Heads of row events that were found good, by event type."""
 
     def __post_init__(self) -> None:
-        names = tuple(column.name for column in self.columns)
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "index", {name: index for index, name in enumerate(names)})
+        self.names = tuple(column.name for column in self.columns)
+        self.index = {name: index for index, name in enumerate(self.names)}
 
 
 def read_table_name(body: bytes) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from cdc import events as e
 from cdc.decode import RowChange, decode_rows, ends_statement, table_id
@@ -31,8 +31,7 @@ _NO_TABLE: Final = b"\xff\xff\xff\0\0\0"
 """The table id of a row event without rows that only ends a statement."""
 
 
-@dataclass(frozen=True, slots=True)
-class TxBegin:
+class TxBegin(NamedTuple):
     """A transaction's GTID event at `file`:`pos`. `commit_time_us` is Unix time in µs, of the first server's commit."""
 
     gtid: Gtid
@@ -42,8 +41,7 @@ class TxBegin:
     pos: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """Changes of one row event. `statement` is the SQL text where the server logs it (binlog_rows_query_log_events)."""
 
     table: str
@@ -52,8 +50,7 @@ class Rows:
     changes: list[RowChange]
 
 
-@dataclass(frozen=True, slots=True)
-class Ddl:
+class Ddl(NamedTuple):
     """A statement that changed definitions, accounts or nothing. `schema` is the session's default one; `schemas` those
     it may concern: as the server says (for TRUNCATE it says nothing: the default one) and ours if the text names it."""
 
@@ -62,8 +59,7 @@ class Ddl:
     schemas: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class TxEnd:
+class TxEnd(NamedTuple):
     """The end of transaction `gtid`. `gtids` are those that are done with it and may join the checkpoint: none for an XA
     PREPARE, both with its COMMIT or ROLLBACK. `is_last_buffered`: the stream has no more right now, so flush."""
 
@@ -74,8 +70,7 @@ class TxEnd:
     is_last_buffered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The server lives and has nothing (more) to send. Comes between transactions or inside one."""
 
     file: str
@@ -173,9 +168,8 @@ class TxAssembler:
     def _begin(self, event: RawEvent) -> Iterable[Item]:
         if self._gtid is not None:
             raise Halt("tx_incomplete", f"transaction {self._gtid} has no end before the next one begins")
-        start = parse_gtid_event(event)
-        self._gtid = start.gtid
-        return (TxBegin(start.gtid, event.server_id, start.commit_time_us, event.file, event.start_pos),)
+        self._gtid, commit_time_us = parse_gtid_event(event)
+        return (TxBegin(self._gtid, event.server_id, commit_time_us, event.file, event.start_pos),)
 
     def _end(self, event: RawEvent, *gtids: Gtid) -> TxEnd:
         gtid = self._needs_gtid()

@@ -39,6 +39,8 @@ class Policy(StrEnum):
 ID = reference("id", None, required=True)
 COMPANY_ID = reference("company_id", None, required=True)
 TIMES = (timestamp("created_at"), timestamp("updated_at"), timestamp("deleted_at", nullable=True))
+WRITER_COLUMN = "created_by_user_id"
+"""Set to the writer at INSERT, whatever is sent, and never changed afterwards (domain.md, rule 5)."""
 RESERVED = frozenset({"id", "company_id", "created_at", "updated_at", "deleted_at"})
 """Columns that never take effect from a client's `data`."""
 
@@ -88,6 +90,12 @@ class Table:
     def restricted(self) -> tuple[Column, ...]:
         """The columns of `sealed`."""
         return tuple(c for c in self.columns if c.access is Access.RESTRICTED)
+
+    @cached_property
+    def client_references(self) -> MappingProxyType[str, str]:
+        """The references that take effect from `data`."""
+        writable = {name: target for name, target in self.references.items() if name in self.writable}
+        return MappingProxyType({name: target for name, target in writable.items() if name != WRITER_COLUMN})
 
     @cached_property
     def references(self) -> MappingProxyType[str, str]:

@@ -112,13 +112,13 @@ def _compare(
         yield Difference(device, table, record_id, None, held, expected)
         return
     for column in sorted(expected.keys() | held.keys()):
-        one, other = held.get(column, _Absent), expected.get(column, _Absent)
-        if type(one) is not type(other) or one != other:
-            yield Difference(device, table, record_id, column, one, other)
+        if column not in held or column not in expected or not _is_same(held[column], expected[column]):
+            yield Difference(device, table, record_id, column, held.get(column), expected.get(column))
 
 
-class _Absent:
-    """Stands for a column that one side does not have."""
+def _is_same(one: Any, other: Any) -> bool:
+    """Python takes True for 1; on the wire they differ."""
+    return type(one) is type(other) and bool(one == other)
 
 
 def audit_books(connection: Connection[Any], company_id: int, book: StoreBook) -> list[str]:

@@ -34,7 +34,7 @@ class _Bar:
 
 
 @click.command(cls=Command)
-@click.option("--days", type=click.IntRange(1, 300), default=4, show_default=True, help="Consecutive trading days.")
+@click.option("--days", type=click.IntRange(1, 300), default=7, show_default=True, help="Consecutive trading days.")
 @click.option("--stores", type=click.IntRange(1, 50), default=2, show_default=True, help="The busiest ones, each a company.")
 @click.option("--tills", type=click.IntRange(2, 20), default=3, show_default=True, help="Devices of each store.")
 @click.option("--baskets", type=click.IntRange(1), metavar="N", help="At most so many a day in each store.  [default: all]")

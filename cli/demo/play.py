@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 import threading
 import time
@@ -45,14 +44,16 @@ class Outcome:
 
 def play(server: Server, books: Sequence[StoreBook], tills: int, watch: Callable[[StoreBook], Watcher]) -> Outcome:
     """Play all books at once, each on a company of its own. Raises Refused."""
-    outcome = Outcome(_run_id(), [])
+    outcome = Outcome(secrets.token_hex(4), [])
     stop = threading.Event()
+    shop_pool = ThreadPoolExecutor(len(books), "shop")
+    till_pool = ThreadPoolExecutor(len(books) * tills, "till")
     with ExitStack() as undo:
-        shop_pool = undo.enter_context(ThreadPoolExecutor(len(books), "shop"))
-        till_pool = undo.enter_context(ThreadPoolExecutor(len(books) * tills, "till"))
-        undo.callback(stop.set)
         for book in books:
             outcome.shops.append(_open_shop(undo, server, book, tills, till_pool, watch(book), outcome.run_id))
+        undo.enter_context(till_pool)
+        undo.enter_context(shop_pool)
+        undo.callback(stop.set)  # first of all, should something fail: the other shops end with the day they are at
         started = time.monotonic()
         _together(shop_pool, outcome.shops, Shop.set_up)
         set_up = time.monotonic()
@@ -60,10 +61,6 @@ def play(server: Server, books: Sequence[StoreBook], tills: int, watch: Callable
         outcome.setup_seconds, outcome.trading_seconds = set_up - started, time.monotonic() - set_up
     _check(server, outcome)
     return outcome
-
-
-def _run_id() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _open_shop(undo: ExitStack, server: Server, book: StoreBook, count: int, pool: Executor, watcher: Watcher, run_id: str) -> Shop:

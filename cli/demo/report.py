@@ -53,6 +53,7 @@ def _store(outcome: Outcome, shop: Shop) -> Plain:
         "pushes": sum(len(tally.push_times) for tally in tallies),
         "changes_pushed": sum(statuses.values()),
         "statuses": dict(statuses),
+        "pushes_pending": sum(tally.pending for tally in tallies),
         "changes_repeated": sum(tally.repeated for tally in tallies),
         "pulls": sum(len(tally.pull_times) for tally in tallies),
         "changes_pulled": sum(tally.pulled for tally in tallies),
@@ -85,6 +86,11 @@ def _told(found: Plain) -> str:
     return f"{found['status']} on {found['table']} {found['record_id']} ({found['device']}): {columns}"
 
 
+def _differs(difference: Plain) -> str:
+    where = f"{difference['table']} {difference['record']}, {difference['column'] or 'the row'}, on {difference['device']}"
+    return f"differs: {where}: {shown(difference['on_device'])}, in MySQL {shown(difference['in_mysql'])}"
+
+
 def _times(tallies: list[Tally], name: str) -> dict[str, int]:
     """Milliseconds: median and worst."""
     times = [seconds * 1000 for tally in tallies for seconds in getattr(tally, name)]
@@ -103,8 +109,10 @@ def print_summary(console: Console, told: Plain) -> None:
     for store in told["stores"]:
         for found in store["conflicts"]:
             console.print(_told(found), style="yellow")
+        for found in store["conflicts"][:1]:
+            console.print(f"its history, while `make up` runs: matrix-sync explain {found['table']} {found['record_id']}")
     for difference in told["differences"][:_DIFFERENCES_SHOWN]:
-        console.print(f"differs: {printable(str(difference))}", style="red")
+        console.print(_differs(difference), style="red")
     for complaint in told["complaints"]:
         console.print(f"books: {printable(complaint)}", style="red")
     devices = sum(len(store["devices"]) for store in told["stores"])
@@ -143,8 +151,9 @@ def _price_change(store: Plain) -> str:
 
 
 def _devices(store: Plain) -> str:
-    devices = store["devices"]
-    return f"{len(devices)} × {devices[0]['rows']:,}, equal: " + ", ".join(f"{device['rows_equal']:,}" for device in devices)
+    rows = store["devices"][0]["rows"]
+    equal = {device["rows_equal"] for device in store["devices"]}
+    return f"{len(store['devices'])} × {rows:,}, " + ("all equal" if equal == {rows} else f"equal: {sorted(equal)}")
 
 
 _LINES: tuple[tuple[str, Callable[[Plain], str]], ...] = (

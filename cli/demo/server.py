@@ -18,7 +18,7 @@ from schema.errors import StartError
 from schema.settings import MySQLAddress
 
 _START_S_MAX = 300  # the first start on a machine may download the servers
-_READY_S_MAX = 10
+_ANSWER_S_MAX = 5
 _INTERVAL_S = 0.1
 
 
@@ -53,15 +53,12 @@ def running_server(home: Home, say: Callable[[str], None]) -> Iterator[Server]:
 
 
 def _find(home: Home) -> Server | None:
-    """The server that run.json names, if it answers; one that is just restarting gets a moment."""
-    deadline = time.monotonic() + _READY_S_MAX
-    while home.run.exists():
+    """The server that run.json names, if it answers; one that is just being restarted gets a moment."""
+    deadline = time.monotonic() + _ANSWER_S_MAX
+    while home.run.exists() and time.monotonic() < deadline:
         server = _parse(home.run.read_text())
-        status = ready_status(server.api_url)
-        if status == 200:
+        if ready_status(server.api_url) == 200:
             return server
-        if status is None or time.monotonic() > deadline:
-            return None
         time.sleep(_INTERVAL_S)
     return None
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Protocol
 
 from cli.demo.books import Sale, sale_documents
@@ -15,6 +16,7 @@ from cli.demo.retailer import Basket, Product, StoreBook, TradingDay
 from cli.demo.till import Till
 
 BASKETS_PER_PUSH = 5
+MARK_DOWN = Decimal("0.80")
 ARRIVAL_S_MAX = 30
 _POLL_S = 0.02
 
@@ -61,15 +63,15 @@ class Shop:
         self._all(self.tills, Till.sync)
 
     def play_day(self, number: int) -> None:
-        """Open, sell, close. In the middle of the days the last till is offline from opening to close. Raises Refused."""
+        """Open, sell, close. On the last till's busiest day that till is offline from opening to close. Raises Refused."""
         day = self.book.days[number]
-        is_special = number == len(self.book.days) // 2
+        is_special = number == self._busiest_day_of(self.tills[-1])
         late = self.tills[-1]
         online = self.tills[:-1] if is_special else self.tills
         self.watcher.say(f"{day.date:%a %d %b}" + (f", till {late.code} offline" if is_special else ""))
         self._all(online, Till.sync)
         if is_special:
-            self.events.offline = f"{late.device_id} on {day.date}"
+            self.events.offline = f"till {late.code} on {day.date}"
             if self.book.products:
                 self._change_prices(online[0], late)
         self._all(self.tills, lambda till: self._sell(till, day, is_offline=till not in online))
@@ -92,13 +94,15 @@ class Shop:
         self.watcher.say("closed")
 
     def _change_prices(self, online: Till, late: Till) -> None:
-        """The office raises a category's prices in SQL; the till that is offline prices two products of it by itself."""
+        """The office raises a category's prices in SQL; the till that is offline marks two products of it down by itself.
+
+        Of one it changes nothing but the price: a conflict, and SQL came first. Of the other also the description, which is merged.
+        """
         products = _largest_category(self.book.products.values())
         known = late.store.by("products", "sku")
         priced = [known[str(product.product_id)] for product in products[:2]]
-        late.edit("products", priced[0]["id"], {"sale_price": "1.11"})
-        for row in priced[1:]:
-            late.edit("products", row["id"], {"sale_price": "2.22", "description": "sold by till " + late.code})
+        for row, more in zip(priced, ({}, {"description": f"marked down at till {late.code}"}), strict=False):
+            late.edit("products", row["id"], {"sale_price": str(round(Decimal(row["sale_price"]) * MARK_DOWN, 2)), **more})
         category = category_name(products[0])
         self.events.price_category = category
         self.events.price_rows = self.office.raise_prices(category)
@@ -124,6 +128,11 @@ class Shop:
     def _till_of(self, basket: Basket) -> Till:
         """A household always goes to the same till, so that it is made once."""
         return self.tills[basket.household_id % len(self.tills)]
+
+    def _busiest_day_of(self, till: Till) -> int:
+        """The number of the day on which a till sells the most lines."""
+        lines = [sum(len(b.lines) for b in day.baskets if self._till_of(b) is till) for day in self.book.days]
+        return lines.index(max(lines))
 
     def _all(self, tills: Iterable[Till], work: Callable[[Till], object]) -> None:
         """At once, as tills do. Raises what the first of them raised, when all are done."""

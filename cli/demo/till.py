@@ -38,10 +38,14 @@ class Change:
 
 @dataclass(slots=True)
 class Tally:
-    """What a till has done. Times are in seconds, one for each request; `lags_ms` is what pulls were answered."""
+    """What a till has done. Times are in seconds, one for each request; `lags_ms` is what pulls were answered.
+
+    `pending` counts pushes that were answered before the tailer had passed them.
+    """
 
     statuses: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
+    pending: int = 0
     pulled: int = 0
     push_times: list[float] = field(default_factory=list)
     pull_times: list[float] = field(default_factory=list)
@@ -144,6 +148,7 @@ class Till:
     def _take(self, batch: list[Change], answer: dict[str, Any], *, is_repeated: bool) -> None:
         """Do what the results say and keep the cursor. Raises Refused for a change that was rejected, or took effect twice."""
         self._cursor = answer["current_version"]
+        self.tally.pending += answer["pending"]
         for change, result in zip(batch, answer["results"], strict=True):
             status, record_id = result["status"], result["record_id"]
             self.tally.statuses[status] += 1

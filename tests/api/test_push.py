@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from tests.api.conftest import Api, StartApi
+from schema.tables import TABLES
+from tests.api.conftest import Api
 from tests.api.rows import VALUES
-from tests.api.tills import drained, shop, till
+from tests.api.tills import drained, open_api, shop, till
 from tests.device import Refused, delete, insert, update
 from tests.oracle import Oracle, comparable
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,10 +32,11 @@ def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
     child.stop()
 
 
-@pytest.fixture
-async def api(start_api: StartApi) -> Api:
-    """Waits long enough for the tailer on a busy machine."""
-    return await start_api(push_wait_ms_max=15_000)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared: Database) -> AsyncIterator[Api]:
+    """One for the file: each test registers companies of its own."""
+    async with open_api(shared) as running:
+        yield running
 
 
 async def test_an_insert_is_stored_once_and_maps_its_local_id(api: Api, admin: SqlClient) -> None:
@@ -53,7 +59,7 @@ async def test_every_table_can_be_inserted_in_one_push_with_references_in_any_or
     owner, (one, other) = await shop(api)
     changes = []
     for table, values in VALUES.items():
-        data = {name: f"my-{value}" if value in VALUES and name.endswith("_id") else value for name, value in values.items()}
+        data = {name: f"my-{value}" if name in TABLES[table].references else value for name, value in values.items()}
         changes.append(insert(table, f"my-{table}", **data))
     answer = await one.push(*reversed(changes))
     assert [result["status"] for result in answer["results"]] == ["applied"] * len(VALUES), answer["results"]
@@ -66,7 +72,7 @@ async def test_every_table_can_be_inserted_in_one_push_with_references_in_any_or
         record_id = answer["id_mappings"][f"my-{table}"]
         row = oracle.row(table, owner.company_id, record_id)
         assert row == pulled[table, record_id]["data"]
-        assert all(row[name] == answer["id_mappings"][f"my-{value}"] for name, value in values.items() if value in VALUES)
+        assert all(row[name] == answer["id_mappings"][f"my-{value}"] for name, value in values.items() if name in TABLES[table].references)
 
 
 @pytest.mark.parametrize(
@@ -561,10 +567,14 @@ async def test_a_push_is_read_by_the_very_next_pull_of_any_device(api: Api) -> N
 
 
 async def test_while_the_tailer_is_away_a_push_is_pending_and_nothing_is_lost(
-    start_api: StartApi, tailer: Any, admin: SqlClient
+    shared: Database, tailer: Any, admin: SqlClient
 ) -> None:
-    api = await start_api(push_wait_ms_max=50)
-    owner, (line, other) = await shop(api)
+    async with open_api(shared, push_wait_ms_max=50) as api:
+        await _push_without_tailer(api, tailer, admin)
+
+
+async def _push_without_tailer(api: Api, tailer: Any, admin: SqlClient) -> None:
+    _, (line, other) = await shop(api)
     await drained(line)
     tailer.pause()
     try:

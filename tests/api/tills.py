@@ -1,14 +1,37 @@
-"""Companies with devices for the tests of sync, and the change log that follows them."""
+"""Companies with devices for the tests of sync, and an application that a whole file of tests shares."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+from aiohttp.test_utils import TestServer
+
+from api.app import create_app
 from tests.api.conftest import Api, Person
 from tests.device import Line
+from tests.servers import Database
 
+PATIENT_MS = 15_000
+"""How long a push may wait for the tailer on a busy machine."""
 _numbers = itertools.count(1)
+
+
+@asynccontextmanager
+async def open_api(database: Database, **changed: Any) -> AsyncIterator[Api]:
+    """The application in this process on a real port, with settings changed by keywords."""
+    app = create_app(dataclasses.replace(database.settings, **{"push_wait_ms_max": PATIENT_MS, **changed}))
+    server = TestServer(app)
+    await server.start_server(access_log=None)
+    try:
+        async with aiohttp.ClientSession() as http:
+            yield Api(app, database.settings, Person(http, str(server.make_url("")).rstrip("/")))
+    finally:
+        await server.close()
 
 
 def till(person: Person, device_id: str | None = None, *, company_id: int | None = None) -> Line:

@@ -315,8 +315,8 @@ def test_a_wrong_password_a_missing_privilege_and_a_closed_port_are_retries(binl
 
 def test_positions_go_on_counting_beyond_four_gibibytes() -> None:
     source = BinlogSource(connect=settings_of("mysql://u:p@h:1/d"), server_id=1, start=FilePosition("f", 0xFFFFFF00))
-    assert source._advance(0, 0x80, 0xFFFFFF80) == 0xFFFFFF00
-    assert source._advance(0, 0x100, 0x80) == 0xFFFFFF80
+    assert source._jump(0, 0x80, 0xFFFFFF80) == 0xFFFFFF00
+    assert source._jump(0, 0x100, 0x80) == 0xFFFFFF80
     assert source._pos == 0x1_0000_0080
-    assert source._advance(0, 0x80, 0x1100) == 0x1_0000_1080  # others were left out between
-    assert source._advance(e.FLAG_ARTIFICIAL, 0x80, 0x99) == 0x1_0000_1100
+    assert source._jump(0, 0x80, 0x1100) == 0x1_0000_1080  # others were left out between
+    assert source._jump(e.FLAG_ARTIFICIAL, 0x80, 0x99) == 0x1_0000_1100

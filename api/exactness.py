@@ -28,13 +28,7 @@ def is_equal(table: Table, one: Mapping[str, Any], other: Mapping[str, Any]) -> 
 
 def is_as_sent(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
     """Whether every column that was sent stands in the row as it was sent."""
-    return all(
-        name in cleaned.values
-        and is_same(table.by_name[name], cleaned.values[name], row.get(name))
-        and _is_kept(value, cleaned, name)
-        for name, value in change.data.items()
-        if name in table.writable
-    )
+    return all(_is_kept(table, row, cleaned, name, value) for name, value in change.data.items() if name in table.writable)
 
 
 def is_exact(table: Table, row: Mapping[str, Any], change: PushedChange, cleaned: Cleaned) -> bool:
@@ -51,6 +45,10 @@ def _sent(change: PushedChange, cleaned: Cleaned, name: str) -> Any:
     return None if value is None else cleaned.values.get(name) if name != WRITER_COLUMN else value
 
 
-def _is_kept(value: Any, cleaned: Cleaned, name: str) -> bool:
-    """A null that became a default was not kept."""
-    return value is not None or cleaned.values[name] is None
+def _is_kept(table: Table, row: Mapping[str, Any], cleaned: Cleaned, name: str, value: Any) -> bool:
+    """A null that became a default was not kept, and neither was somebody else as the writer."""
+    if name == WRITER_COLUMN:
+        return bool(row.get(name) == value)
+    if name not in cleaned.values or (value is None and cleaned.values[name] is not None):
+        return False
+    return is_same(table.by_name[name], cleaned.values[name], row.get(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from api.db import Session
@@ -17,7 +17,7 @@ WHERE company_id = %s AND device_id = %s AND install_id = %s AND (table_name, lo
 """
 _STORE = """
 INSERT INTO record_identities (company_id, device_id, install_id, table_name, local_id, record_id, origin_id)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+VALUES {rows}
 """
 
 
@@ -51,8 +51,13 @@ async def find_identities(session: Session, install: Install, keys: Iterable[Loc
     return found
 
 
-async def store_identity(session: Session, install: Install, key: LocalKey, identity: RecordIdentity) -> None:
-    """Store a new identity in the transaction of its row. Raises DuplicateKey where it exists."""
-    await session.execute(
-        _STORE, (install.company_id, install.device_id, install.install_id, *key, identity.record_id, identity.origin_id)
-    )
+async def store_identities(session: Session, install: Install, identities: Mapping[LocalKey, RecordIdentity]) -> None:
+    """Store new identities in the transaction of their rows. Raises DuplicateKey where one exists."""
+    if not identities:
+        return
+    rows = [
+        (install.company_id, install.device_id, install.install_id, *key, identity.record_id, identity.origin_id)
+        for key, identity in identities.items()
+    ]
+    sql = _STORE.format(rows=", ".join("(%s, %s, %s, %s, %s, %s, %s)" for _ in rows))
+    await session.execute(sql, [value for row in rows for value in row])

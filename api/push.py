@@ -25,8 +25,9 @@ from api.identity import Install, find_identities
 from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
 from api.push_answer import answer_push
-from api.push_apply import PushContext, apply_change
-from api.push_plan import plan_groups, referenced_keys
+from api.push_apply import apply_run
+from api.push_context import PushContext
+from api.push_plan import plan_groups, referenced_keys, split_runs
 from api.push_request import PushedChange, PushRequest, parse_push
 from api.push_rows import lock_push_rows
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
@@ -109,21 +110,28 @@ async def _lock_device(session: Session, push: PushRequest, arrived_us: int) -> 
 async def _apply_groups(context: PushContext, changes: tuple[PushedChange, ...]) -> list[Verdict]:
     """Return the verdicts in the order sent."""
     verdicts: list[Verdict] = []
-    for group in plan_groups(changes):
+    alone: list[PushedChange] = []
+    for group in [*plan_groups(changes), []]:
+        if len(group) == 1 and group[0].table not in BALANCED:
+            alone += group
+            continue
+        for run in split_runs(alone):
+            verdicts += await apply_run(context, run)
+        alone = []
         verdicts += await _apply_group(context, group)
     return sorted(verdicts, key=lambda verdict: verdict.change.seq)
 
 
 async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[Verdict]:
-    """Apply changes together or not at all; a change that can only be refused by itself needs no savepoint."""
-    if len(group) == 1 and group[0].table not in BALANCED:
-        return [await apply_change(context, group[0])]
+    """Apply changes together or not at all."""
+    if not group:
+        return []
     mark = context.rows.mark()
     await context.session.execute("SAVEPOINT push_group")
     verdicts: list[Verdict] = []
-    for change in group:
-        verdicts.append(await apply_change(context, change))
-        if verdicts[-1].status.is_refusal:
+    for run in split_runs(group):
+        verdicts += await apply_run(context, run)
+        if any(verdict.status.is_refusal for verdict in verdicts):
             break
     else:
         verdicts = await _balanced(context, verdicts)

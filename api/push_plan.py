@@ -17,6 +17,7 @@ from schema.tables import TABLES
 LocalKey = tuple[str, str]
 """table, local_id."""
 
+RUN_CHANGES_MAX = 200
 _DOCUMENT_HEADS = frozenset({"transactions", "invoices", "payment_ins", "payment_outs"})
 _DOCUMENT_PARTS = frozenset(
     {"transaction_lines", "invoices", "account_transactions", "stock_ledger", "payment_in_lines", "payment_out_lines"}
@@ -37,6 +38,32 @@ def plan_groups(changes: Iterable[PushedChange]) -> list[list[PushedChange]]:
         for name, group in members.items()
     }
     return [_ordered(members[name], needs) for name in _sorted(graph)]
+
+
+def split_runs(changes: Iterable[PushedChange]) -> list[list[PushedChange]]:
+    """Split changes, in the order they are applied, into runs: INSERTs into one table under different local ids, of which none can
+    refer to another, or a single change of any kind.
+    """
+    runs: list[list[PushedChange]] = []
+    for change in changes:
+        run = runs[-1] if runs else []
+        if run and _goes_on(run, change):
+            run.append(change)
+        else:
+            runs.append([change])
+    return runs
+
+
+def _goes_on(run: list[PushedChange], change: PushedChange) -> bool:
+    table = TABLES.get(change.table)
+    return (
+        len(run) < RUN_CHANGES_MAX
+        and table is not None
+        and change.operation == run[0].operation == "INSERT"
+        and change.table == run[0].table
+        and table.name not in table.references.values()
+        and all(other.local_id != change.local_id for other in run)
+    )
 
 
 def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:

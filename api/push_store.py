@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from api.db import Session
-from api.push_apply import PushContext
+from api.push_context import PushContext
 from api.verdicts import Status, Verdict
 from schema.values import json_text
 

@@ -1,7 +1,8 @@
 """MySQL's character sets as decoders: bytes of a column, by its collation's number, to the text that SELECT shows.
 
 A charset that is not here, and bytes that mean nothing in theirs, raise; nothing is replaced or dropped. Where Python's
-codec and MySQL's table differ, MySQL's holds: each single-byte charset and each pair of bytes was compared with CONVERT.
+codec and MySQL's table give different characters, MySQL's holds. Where MySQL has none and shows `?` or U+FFFD (seven pairs
+of big5, the rare corners of cp932), Python's character stands, because it keeps what is stored.
 
 Source: information_schema.COLLATIONS of MySQL 9.7 for the numbers; manual, "Supported Character Sets".
 """

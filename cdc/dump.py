@@ -130,7 +130,7 @@ def _purged(message: str, missing: str) -> TailerError:
     return Halt(
         "binlog_purged",
         f"MySQL has purged transactions that were not read yet: {missing or message}",
-        hint="matrix-sync reconcile repairs the change log from the tables; raise binlog_expire_logs_seconds",
+        hint="see docs/operators.md, “A purged binlog”; binlog_expire_logs_seconds: 7 days or more",
         details={"missing": missing},
     )
 
@@ -147,7 +147,7 @@ def _ahead(message: str, _: str) -> TailerError:
     return Halt(
         "checkpoint_ahead",
         f"the checkpoint holds transactions that this server never had: {message}",
-        hint="the server was reset, restored or replaced: matrix-sync checkpoint restored, or checkpoint adopt",
+        hint="see docs/operators.md, “A restored backup”",
     )
 
 

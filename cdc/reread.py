@@ -38,6 +38,10 @@ def read_parts(address: MySQLAddress, settings: Settings, span: Span) -> Iterato
             if isinstance(item, TxBegin) and span.is_over(item.file, item.pos):
                 return
             yield from reader.take(item)
+    except Halt as halt:
+        if halt.code == "xa_unknown":  # for the tailer it is lost, here it only is before the place that was asked for
+            halt.hint = "begin --from before its XA PREPARE"
+        raise
     finally:
         source.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
+from pymysql.cursors import DictCursor
 
 from cdc.findings import Finding, Level, fatal, ok
 
@@ -216,7 +217,7 @@ def check_replica(connection: Connection[Any], server: Server) -> Finding:
             "the server is a replica with log_replica_updates OFF: what it replicates is not in its binlog",
             "start it with --log-replica-updates=ON, or connect the tailer to the primary",
         )
-    filters = [name for name, value in status.items() if value and re.match(r"Replicate_(Wild_)?(Do|Ignore)_(DB|Table)$", name)]
+    filters = [name for name in status if re.match(r"Replicate_(Wild_)?(Do|Ignore)_(DB|Table)$", name)]
     if filters:
         return fatal(
             "replica_filter",
@@ -227,14 +228,12 @@ def check_replica(connection: Connection[Any], server: Server) -> Finding:
 
 
 def _read_status(connection: Connection[Any], is_new: bool, new: str, old: str) -> dict[str, Any]:
-    """The one row by column name. Without the privilege nothing: `check_privileges` reports that."""
-    with connection.cursor() as cursor:
+    """What is set, by column name, in any of the rows. Without the privilege nothing: `check_privileges` reports that."""
+    with connection.cursor(DictCursor) as cursor:
         try:
             cursor.execute(new if is_new else old)
         except pymysql.err.MySQLError as problem:
             if problem.args[0] in _ACCESS_DENIED:
                 return {}
             raise
-        row = cursor.fetchone()
-        names = [column[0] for column in cursor.description or ()]
-    return dict(zip(names, row, strict=True)) if row else {}
+        return {name: value for row in cursor.fetchall() for name, value in row.items() if value}

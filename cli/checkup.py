@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -18,11 +19,11 @@ from cli.output import connect_error
 from schema import migrations
 from schema.connect import open_connection
 from schema.database_check import find_differences
-from schema.errors import MatrixError
+from schema.errors import MatrixError, StartError
 from schema.settings import MySQLAddress, Settings
 
 CONNECT_SECONDS = 5
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 10
 BEHIND_TXS_MAX = 1000
 
 _NEEDED = {
@@ -41,16 +42,59 @@ Ask = Callable[["Connection[Any]"], Iterable[Finding]]
 
 def examine(settings: Settings) -> list[Finding]:
     """Every finding, good ones too, each once."""
-    bypassers = list(_ask("MYSQL_URL", settings.admin, settings.mysql_url, lambda c: [check_bypassers(c)], is_needed=False))
+    accounts = _Accounts()
     found = [
         *_check_settings(settings),
-        *_ask("SYNC_MYSQL_TAILER_URL", settings.tailer, settings.mysql_tailer_url, lambda c: _see_as_tailer(c, settings)),
-        *_ask("SYNC_MYSQL_API_URL", settings.api, settings.mysql_api_url, lambda c: [_check_account(c, "api", settings.api())]),
-        *_ask("SYNC_MYSQL_OPERATOR_URL", settings.operator, settings.mysql_operator_url, lambda c: _see_as_operator(c, settings)),
+        *accounts.ask("SYNC_MYSQL_TAILER_URL", settings.tailer, lambda c: _see_as_tailer(c, settings)),
+        *accounts.ask("SYNC_MYSQL_API_URL", settings.api, lambda c: [_check_account(c, "api", settings.api())]),
+        *accounts.ask("SYNC_MYSQL_OPERATOR_URL", settings.operator, lambda c: _see_as_operator(c, settings)),
     ]
+    bypassers = list(accounts.ask("MYSQL_URL", settings.admin, lambda c: [check_bypassers(c)], is_needed=False))
     if bypassers:  # an administrator sees more than the tailer's account
         found = [finding for finding in found if finding.code != "sql_log_bin"] + bypassers
     return list(dict.fromkeys([*found, _check_redis(settings)]))
+
+
+class _Accounts:
+    """Connects with one account after the other; a server that has not answered one is not waited for again."""
+
+    def __init__(self) -> None:
+        self._away: set[tuple[str, int, str | None]] = set()
+
+    def ask(self, variable: str, address_of: Callable[[], MySQLAddress], ask: Ask, *, is_needed: bool = True) -> Iterator[Finding]:
+        """Connect and ask; whatever fails is a finding, but for a setting that is missing: `_check_settings` tells that."""
+        make = fatal if is_needed else warning
+        try:
+            with self._session(variable, address_of) as connection:
+                if connection is not None:
+                    yield from ask(connection)
+        except MatrixError as problem:
+            yield make(problem.code, problem.message, problem.hint)
+        except pymysql.err.MySQLError as problem:
+            yield make("mysql_error", f"MySQL: {problem.args[-1] if problem.args else problem}", "see MySQL's error log")
+
+    @contextmanager
+    def _session(self, variable: str, address_of: Callable[[], MySQLAddress]) -> Iterator[Connection[Any] | None]:
+        try:
+            address = address_of()
+        except MatrixError as problem:
+            if problem.code == "setting_missing":
+                yield None
+                return
+            raise StartError(problem.code, f"{variable}: {problem.message}", hint=problem.hint) from problem
+        where = (address.host, address.port, address.socket)
+        if where in self._away:
+            yield None
+            return
+        try:
+            connection = open_connection(address, timeout_seconds=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
+        except pymysql.err.MySQLError as problem:
+            error = connect_error(problem, address)
+            if error.code == "mysql_unreachable":
+                self._away.add(where)
+            raise error from problem
+        with connection:
+            yield connection
 
 
 def _check_settings(settings: Settings) -> Iterator[Finding]:
@@ -62,29 +106,6 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
     for field, (variable, consequence) in _USEFUL.items():
         if not getattr(settings, field):
             yield warning("setting_missing", f"{variable} is not set: {consequence}", f"set {variable}")
-
-
-def _ask(name: str, address_of: Callable[[], MySQLAddress], url: str, ask: Ask, *, is_needed: bool = True) -> Iterator[Finding]:
-    """Connect with an account and ask; whatever fails is a finding."""
-    make = fatal if is_needed else warning
-    if not url:
-        return
-    try:
-        address = address_of()
-    except MatrixError as problem:
-        yield make(problem.code, f"{name}: {problem.message}", problem.hint)
-        return
-    try:
-        try:
-            connection = open_connection(address, timeout_seconds=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
-        except pymysql.err.MySQLError as problem:
-            raise connect_error(problem, address) from problem
-        with connection:
-            yield from ask(connection)
-    except MatrixError as problem:
-        yield make(problem.code, problem.message, problem.hint)
-    except pymysql.err.MySQLError as problem:
-        yield make("mysql_error", f"MySQL: {problem.args[-1] if problem.args else problem}", "see MySQL's error log")
 
 
 def _see_as_tailer(connection: Connection[Any], settings: Settings) -> Iterator[Finding]:

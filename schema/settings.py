@@ -87,14 +87,12 @@ class Settings:
     body_bytes_max: int = 5 * 1024 * 1024
     push_wait_ms_max: int = 1500
     push_attempts_max: int = 5
-    delivery_cursors_max: int = 64
     data_page_rows_default: int = 100
     data_page_rows_max: int = 1000
 
     mysql_pool_size: int = 8
     mysql_pool_wait_ms_max: int = 5000
     redis_timeout_ms: int = 200
-    head_poll_ms: int = 100
 
     tailer_server_id: int = 0
     tailer_heartbeat_seconds: int = 5
@@ -103,7 +101,6 @@ class Settings:
     tailer_part_changes_max: int = 10_000
     tailer_backoff_seconds_max: int = 30
     tailer_idle_checkpoint_seconds: int = 5
-    xa_prepared_bytes_max: int = 64 * 1024 * 1024
 
     @classmethod
     def load(cls, config: Path | None = None, env: Mapping[str, str] | None = None) -> Self:

@@ -78,7 +78,7 @@ def wire_json(values: Mapping[str, Any], columns: tuple[Column, ...]) -> str:
     """Return decoded MySQL values as the JSON text of `data`, columns in the given order. JSON columns keep the text they have."""
     return orjson.dumps(
         {
-            c.name: orjson.Fragment(values[c.name])
+            c.name: orjson.Fragment(values[c.name].encode())
             if c.kind is Kind.JSON and values[c.name] is not None
             else wire_from_mysql(c, values[c.name])
             for c in columns

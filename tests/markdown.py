@@ -1,4 +1,4 @@
-"""Markdown as far as our documents use it: fenced blocks, headings, links, inline code; and whether an answer is as a block shows it."""
+"""Markdown as far as our documents use it: blocks, headings, links, inline code; and whether an answer is as a block shows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(?P<language>\w*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _INLINE = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
@@ -44,6 +44,13 @@ class Document:
             for match in _FENCE.finditer(self.text)
         ]
         return [block for block in found if not languages or block.language in languages]
+
+    def statements(self, heading: str) -> list[str]:
+        """The statements of the `sql` blocks below a heading, up to the next one."""
+        start = self.text.index(f"# {heading}\n")
+        end = self.text.find("\n#", start)
+        blocks = [match["text"] for match in _FENCE.finditer(self.text[start:end]) if match["language"] == "sql"]
+        return [statement.strip() for block in blocks for statement in block.split(";\n") if statement.strip()]
 
     def prose(self) -> str:
         """The text without its fenced blocks."""

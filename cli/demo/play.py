@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wa
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from cli.demo.check import Difference, audit_books, find_differences, read_company
+from cli.demo.check import Difference, Rows, audit_books, find_differences, read_company
 from cli.demo.office import Office
 from cli.demo.retailer import StoreBook
 from cli.demo.server import Server
@@ -18,28 +18,37 @@ from cli.demo.shop import Shop, Watcher
 from cli.demo.till import Till
 from schema.connect import open_connection
 
-DIFFERENCES_KEPT = 100
+
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """How a device stands against MySQL: rows that MySQL has, those of them that the device holds exactly, all differences."""
+
+    rows: int
+    rows_equal: int
+    differences: list[Difference]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What was played and what came of it. `rows_equal` counts rows that a device holds exactly as MySQL does."""
+    """What was played and what came of it. `devices` are by device id; `complaints` are about the books of a store."""
 
     run_id: str
     shops: list[Shop]
-    differences: list[Difference] = field(default_factory=list)
-    difference_count: int = 0
+    devices: dict[str, Equality] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    rows_equal: dict[str, int] = field(default_factory=dict)
     setup_seconds: float = 0.0
     trading_seconds: float = 0.0
     check_seconds: float = 0.0
 
     @property
+    def differences(self) -> list[Difference]:
+        """Of all devices."""
+        return [difference for equality in self.devices.values() for difference in equality.differences]
+
+    @property
     def is_equal(self) -> bool:
         """Whether every device equals MySQL, and MySQL the retailer's figures."""
-        return not self.difference_count and not self.complaints
+        return not self.differences and not self.complaints
 
 
 def play(server: Server, books: Sequence[StoreBook], tills: int, watch: Callable[[StoreBook], Watcher]) -> Outcome:
@@ -102,13 +111,12 @@ def _check(server: Server, outcome: Outcome) -> None:
             rows = read_company(connection, company_id)
             outcome.complaints += [f"store {shop.book.store_id}: {text}" for text in audit_books(connection, company_id, shop.book)]
             for till in shop.tills:
-                differences = list(find_differences(till.device_id, till.store, rows))
-                outcome.difference_count += len(differences)
-                outcome.differences += differences[: DIFFERENCES_KEPT - len(outcome.differences)]
-                differing = {(found.table, found.record) for found in differences}
-                count = sum(len(table) for table in rows.values())
-                outcome.rows[till.device_id] = count
-                outcome.rows_equal[till.device_id] = sum(
-                    (table, record) not in differing for table, records in rows.items() for record in records
-                )
+                outcome.devices[till.device_id] = _compare(till, rows)
     outcome.check_seconds = time.monotonic() - started
+
+
+def _compare(till: Till, rows: Rows) -> Equality:
+    differences = list(find_differences(till.device_id, till.store, rows))
+    differing = {(difference.table, difference.record) for difference in differences}
+    keys = [(table, record_id) for table, records in rows.items() for record_id in records]
+    return Equality(len(keys), sum(key not in differing for key in keys), differences)

@@ -11,13 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.demo.play import Outcome
+from cli.demo.play import Equality, Outcome
 from cli.demo.shop import Shop
 from cli.demo.till import Tally
 from cli.output import printable, shown
 
 _DOCUMENTS = ("transactions", "invoices", "payment_ins")
+_DIFFERENCES_KEPT = 100
 _DIFFERENCES_SHOWN = 10
+_CONFLICTS_SHOWN = 6
+_STORES_ACROSS = 3
 
 Plain = dict[str, Any]
 
@@ -34,8 +37,8 @@ def summary(outcome: Outcome, seconds: float) -> Plain:
             "total": round(seconds, 2),
         },
         "stores": [_store(outcome, shop) for shop in outcome.shops],
-        "difference_count": outcome.difference_count,
-        "differences": [asdict(difference) for difference in outcome.differences],
+        "difference_count": len(outcome.differences),
+        "differences": [asdict(difference) for difference in outcome.differences[:_DIFFERENCES_KEPT]],
         "complaints": outcome.complaints,
     }
 
@@ -63,16 +66,12 @@ def _store(outcome: Outcome, shop: Shop) -> Plain:
         "push_ms": _times(tallies, "push_times"),
         "pull_ms": _times(tallies, "pull_times"),
         "lag_ms_max": max((lag for tally in tallies for lag in tally.lags_ms), default=0),
-        "devices": [
-            {
-                "device": till.device_id,
-                "rows": outcome.rows[till.device_id],
-                "rows_equal": outcome.rows_equal[till.device_id],
-                "is_equal": till.device_id not in {difference.device for difference in outcome.differences},
-            }
-            for till in shop.tills
-        ],
+        "devices": [_device(till.device_id, outcome.devices[till.device_id]) for till in shop.tills],
     }
+
+
+def _device(device_id: str, found: Equality) -> Plain:
+    return {"device": device_id, "rows": found.rows, "rows_equal": found.rows_equal, "is_equal": not found.differences}
 
 
 def _conflict(found: Plain) -> Plain:
@@ -99,18 +98,13 @@ def _times(tallies: list[Tally], name: str) -> dict[str, int]:
 
 def print_summary(console: Console, told: Plain) -> None:
     """Print the table, and what does not agree, if anything."""
-    table = Table(title="Trading days", title_justify="left", show_lines=False)
-    table.add_column("")
-    for store in told["stores"]:
-        table.add_column(f"store {store['store']}", justify="right")
-    for label, row in _lines(told["stores"]):
-        table.add_row(label, *row)
-    console.print(table)
-    for store in told["stores"]:
-        for found in store["conflicts"]:
-            console.print(_told(found), style="yellow")
-        for found in store["conflicts"][:1]:
-            console.print(f"its history, while `make up` runs: matrix-sync explain {found['table']} {found['record_id']}")
+    for start in range(0, len(told["stores"]), _STORES_ACROSS):
+        console.print(_table(told["stores"][start : start + _STORES_ACROSS]))
+    conflicts = [found for store in told["stores"] for found in store["conflicts"]]
+    for found in conflicts[:_CONFLICTS_SHOWN]:
+        console.print(_told(found), style="yellow")
+    for found in conflicts[:1]:
+        console.print(f"  its history, while `make up` runs: matrix-sync explain {found['table']} {found['record_id']}")
     for difference in told["differences"][:_DIFFERENCES_SHOWN]:
         console.print(_differs(difference), style="red")
     for complaint in told["complaints"]:
@@ -128,49 +122,65 @@ def print_summary(console: Console, told: Plain) -> None:
     console.print(times)
 
 
+def _table(stores: list[Plain]) -> Table:
+    table = Table()
+    table.add_column("")
+    for store in stores:
+        table.add_column(f"store {store['store']}", justify="right")
+    for label, row in _lines(stores):
+        table.add_row(label, *row)
+    return table
+
+
 def _lines(stores: list[Plain]) -> list[tuple[str, list[str]]]:
     return [(label, [tell(store) for store in stores]) for label, tell in _LINES]
 
 
-def _days(store: Plain) -> str:
-    return f"{store['days'][0]} … {store['days'][-1]}"
+def _count(name: str) -> Callable[[Plain], str]:
+    return lambda store: f"{store[name]:,}"
 
 
-def _pushed(store: Plain) -> str:
-    return f"{store['changes_pushed']:,} in {store['pushes']} pushes"
+def _event(name: str) -> Callable[[Plain], str]:
+    return lambda store: "–" if store["events"][name] is None else str(store["events"][name])
 
 
-def _statuses(store: Plain) -> str:
-    return ", ".join(f"{count:,} {status}" for status, count in store["statuses"].items())
+def _verdicts(status: str) -> Callable[[Plain], str]:
+    return lambda store: f"{store['statuses'].get(status, 0):,}"
 
 
-def _price_change(store: Plain) -> str:
-    events = store["events"]
-    seen = events["price_seen_ms"]
-    return f"{events['price_rows']} rows, on a till after {seen} ms" if seen is not None else f"{events['price_rows']} rows"
+def _worst(name: str) -> Callable[[Plain], str]:
+    return lambda store: f"{store[name]['median']} … {store[name]['max']:,}"
 
 
-def _devices(store: Plain) -> str:
-    rows = store["devices"][0]["rows"]
-    equal = {device["rows_equal"] for device in store["devices"]}
-    return f"{len(store['devices'])} × {rows:,}, " + ("all equal" if equal == {rows} else f"equal: {sorted(equal)}")
+def _equal_rows(store: Plain) -> str:
+    devices = store["devices"]
+    is_all = all(device["is_equal"] for device in devices)
+    return "all" if is_all else ", ".join(f"{device['rows_equal']:,}" for device in devices)
 
 
 _LINES: tuple[tuple[str, Callable[[Plain], str]], ...] = (
-    ("days", _days),
-    ("baskets", lambda store: f"{store['baskets']:,} with {store['lines']:,} lines"),
-    ("documents", lambda store: f"{store['documents']:,}"),
-    ("changes pushed", _pushed),
-    ("verdicts", _statuses),
-    ("pushed twice, stored once", lambda store: f"{store['changes_repeated']:,}"),
-    ("changes pulled", lambda store: f"{store['changes_pulled']:,} in {store['pulls']} pulls"),
-    ("rows written in SQL", lambda store: f"{store['events']['sql_rows']:,}"),
-    ("UPDATE … JOIN of prices", _price_change),
-    ("deleted", lambda store: f"{store['events']['deleted']} without documents"),
-    ("offline", lambda store: str(store["events"]["offline"])),
-    ("conflicts", lambda store: str(len(store["conflicts"]))),
-    ("push, ms", lambda store: "median {median}, worst {max}".format(**store["push_ms"])),
-    ("pull, ms", lambda store: "median {median}, worst {max}".format(**store["pull_ms"])),
-    ("lag, ms", lambda store: f"worst {store['lag_ms_max']}"),
-    ("devices × rows", _devices),
+    ("first day", lambda store: str(store["days"][0])),
+    ("days", lambda store: str(len(store["days"]))),
+    ("baskets", _count("baskets")),
+    ("lines", _count("lines")),
+    ("documents", _count("documents")),
+    ("changes pushed", _count("changes_pushed")),
+    ("  in pushes", _count("pushes")),
+    ("  applied", _verdicts("applied")),
+    ("  merged", _verdicts("merged")),
+    ("  conflict, SQL came first", _verdicts("conflict")),
+    ("  sent twice, stored once", _count("changes_repeated")),
+    ("changes pulled", _count("changes_pulled")),
+    ("  in pulls", _count("pulls")),
+    ("rows written in SQL", _event("sql_rows")),
+    ("  by UPDATE … JOIN of prices", _event("price_rows")),
+    ("  on a till after, ms", _event("price_seen_ms")),
+    ("deleted, without documents", _event("deleted")),
+    ("offline", _event("offline")),
+    ("push, ms: median … worst", _worst("push_ms")),
+    ("pull, ms: median … worst", _worst("pull_ms")),
+    ("lag, ms: worst", _count("lag_ms_max")),
+    ("devices", lambda store: str(len(store["devices"]))),
+    ("rows on each", lambda store: f"{store['devices'][0]['rows']:,}"),
+    ("  equal to SELECT", _equal_rows),
 )

@@ -71,7 +71,7 @@ class Shop:
         self.watcher.say(f"{day.date:%a %d %b}" + (f", till {late.code} offline" if is_special else ""))
         self._all(online, Till.sync)
         if is_special:
-            self.events.offline = f"till {late.code} on {day.date}"
+            self.events.offline = f"{late.code}, {day.date:%d %b}"
             if self.book.products:
                 self._change_prices(online[0], late)
         self._all(self.tills, lambda till: self._sell(till, day, is_offline=till not in online))

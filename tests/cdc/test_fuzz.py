@@ -107,3 +107,9 @@ def test_each_row_event_that_lost_its_last_byte_is_refused() -> None:
         if found.type in e.ROWS_EVENTS:
             with pytest.raises(TailerError, match="event_malformed"):
                 read(with_body(index, found.body[:-1]))
+
+
+def test_rows_read_without_generated_code_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_code = [item.changes for item in read(EVENTS) if isinstance(item, Rows)]
+    monkeypatch.setattr("cdc.row_code.PATTERNS_MAX", 0)
+    assert [item.changes for item in read(EVENTS) if isinstance(item, Rows)] == by_code

@@ -54,8 +54,7 @@ def test_a_start_from_the_empty_set_reads_from_the_first_transaction(private: Bi
     private.run(TABLE, "INSERT INTO t VALUES (1, 'x')")
     private.start = GtidSet()
     begins = [item.gtid for item in private.items() if isinstance(item, TxBegin)]
-    assert {str(gtid) for gtid in begins} >= {str(gtid) for gtid in begins[-2:]}
-    assert sum(1 for _ in begins) == private.executed().count()
+    assert len(begins) == private.executed().count()
     assert ids(private) == [1]
 
 

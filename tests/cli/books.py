@@ -44,6 +44,14 @@ def write_every_form(sql: SqlClient, directory: Path) -> int:
         f" VALUES ({company}, 'bank', 'B', '42')",
         "UPDATE payment_accounts SET account_number = '43'",
         "SET SESSION binlog_rows_query_log_events = OFF",
+        "SET SESSION binlog_transaction_compression = ON",
+        f"INSERT INTO item_categories (company_id, name) VALUES ({company}, 'compressed'), ({company}, 'too')",
+        "SET SESSION binlog_transaction_compression = OFF",
+        "XA START 'books'",
+        f"INSERT INTO item_categories (company_id, name) VALUES ({company}, 'in two steps')",
+        "XA END 'books'",
+        "XA PREPARE 'books'",
+        "XA COMMIT 'books'",
     )
     loaded = directory / "parties.csv"
     loaded.write_text(f"{company},Ada\n{company},Bo\n{company},Çem\n")

@@ -1,0 +1,92 @@
+"""What all changes of one push share, and the checks each of them goes through on its way to a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api.bookkeeping import Bookkeeping
+from api.cleaning import Cleaned, clean
+from api.db import DuplicateKey, ForeignKeyFailed, Session
+from api.deliveries import Deliveries
+from api.duplicates import duplicate_refusal
+from api.identity import Install, RecordIdentity
+from api.push_plan import LocalKey
+from api.push_request import PushedChange
+from api.push_rows import PushRows, Row
+from api.references import Unresolved
+from api.scope import Scope
+from api.verdicts import Refused
+from schema.tables import Table
+
+_KNOWN_RECORD = "SELECT 1 FROM sync_live WHERE company_id = %s AND table_name = %s AND record_id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class PushContext:
+    """What all changes of one push share. `deliveries` are those before this push."""
+
+    session: Session
+    scope: Scope
+    install: Install
+    origin_id: int
+    deliveries: Deliveries
+    last_version: int | None
+    identities: Mapping[LocalKey, RecordIdentity]
+    rows: PushRows
+    edited_at_us: Mapping[int, int]
+    books: Bookkeeping
+
+
+def cleaned_data(
+    context: PushContext, table: Table, change: PushedChange, *, is_insert: bool, record_id: int | None = None
+) -> Cleaned:
+    """Resolve references, then convert by column. Raises Refused: `unresolved_reference`, `bad_value`."""
+    try:
+        data = context.rows.references.resolve(table, change.data)
+    except Unresolved as unresolved:
+        column = unresolved.column
+        message = f"{column} names no record of this company"
+        raise Refused("unresolved_reference", message, record_id=record_id, is_retryable=True, details={"column": column}) from None
+    cleaned = clean(table, context.scope, data, is_insert=is_insert)
+    if cleaned.problems:
+        column, reason = next(iter(cleaned.problems.items()))
+        raise Refused(
+            "bad_value", f"{column}: {reason}", record_id=record_id, details={"column": column, "problems": cleaned.problems}
+        )
+    return cleaned
+
+
+async def check_permission(context: PushContext, table: Table, row: Row | None, values: Mapping[str, Any]) -> None:
+    """Raises Refused `forbidden` where this user may not write the row."""
+    heads = await context.rows.heads(table, row, values)
+    if not context.scope.may_write_row(table.name, row, values, heads):
+        raise Refused("forbidden", f"this user may not write this row of {table.name}")
+
+
+async def check_rules(context: PushContext, table: Table, before: Row | None, after: Row | None) -> None:
+    """Raises Refused where an accounting rule is against it (`schema.rules`)."""
+    breach = await context.books.check_change(table, before, after)
+    if breach is not None:
+        raise Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
+
+
+async def was_ever_here(context: PushContext, table: Table, record_id: int) -> bool:
+    """Whether the company once had a row that is gone now: removed by plain SQL, it stands in the change log as deleted."""
+    params = (context.scope.company_id, table.name, record_id)
+    return await context.session.fetch_one(_KNOWN_RECORD, params) is not None
+
+
+def defaults_of(table: Table) -> Row:
+    """Return what a new row holds where nothing was sent."""
+    return {column.name: column.default for column in table.own}
+
+
+async def translated(context: PushContext, table: Table, values: Mapping[str, Any], problem: Exception) -> Refused:
+    """What MySQL's refusal of one statement means to a client; the statement had no effect."""
+    if isinstance(problem, DuplicateKey):
+        return await duplicate_refusal(context.session, table, context.scope.company_id, values)
+    if isinstance(problem, ForeignKeyFailed):
+        return Refused("unresolved_reference", "a reference names no record of this company", is_retryable=True)
+    return Refused("bad_value", "a value cannot be stored as it is")

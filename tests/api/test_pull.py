@@ -1,0 +1,602 @@
+"""Pull: versions, pages, values, tenancy, roles (contract §1.1–1.2, §2)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from schema.tables import TABLES
+from schema.versions import pack
+from tests.api.conftest import Api
+from tests.api.rows import create_all, hire
+from tests.api.tills import drained, newest, open_api, shop, till
+from tests.device import Refused, delete, insert, update
+from tests.oracle import Oracle, comparable_rows
+from tests.servers import Database, Stack
+from tests.sql_client import SqlClient
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
+    """The change log follows."""
+    child = stack.spawn("tail", environ=shared.environ)
+    yield child
+    child.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared: Database) -> AsyncIterator[Api]:
+    """One for the file: each test registers companies of its own."""
+    async with open_api(shared) as running:
+        yield running
+
+
+def values(count: int, company_id: int, first: int = 0) -> str:
+    """Rows for a multi-row INSERT into parties."""
+    return ", ".join(f"({company_id}, 'Party {number}')" for number in range(first, first + count))
+
+
+async def test_an_empty_server_stands_at_version_1_and_the_first_change_is_version_2(stack: Stack) -> None:
+    with stack.database() as database, SqlClient(database.settings) as sql:
+        async with open_api(database, push_wait_ms_max=0) as api:
+            owner = await api.register()
+            page = await till(owner).pull(0)
+            assert (page["current_version"], page["changes"], page["epoch"]) == (1, [], 0)
+            assert (page["has_more"], page["head_version"], page["success"]) == (False, 1, True)
+            tail = stack.spawn("tail", environ=database.environ)
+            sql.wait_for_tailer()
+            changes, cursor = await till(owner).pull_all()
+            tail.stop()
+    assert [(change["version"], change["table"]) for change in changes] == [(2, "companies"), (3, "users")]
+    assert cursor == 3 and len({change["tx"] for change in changes}) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"device_id": None},
+        {"device_id": ""},
+        {"device_id": 5},
+        {"device_id": "x" * 129},
+        {"last_version": None},
+        {"last_version": -1},
+        {"last_version": 1.0},
+        {"last_version": "0"},
+        {"last_version": False},
+        {"last_version": 2**80},
+        {"tables": "parties"},
+        {"tables": {}},
+        {"tables": [1]},
+        {"tables": [None]},
+        {"tables": [["parties"]]},
+        {"company_id": "x"},
+        {"company_id": -1},
+        {"company_id": True},
+    ],
+    ids=lambda body: json.dumps(body)[:50],
+)
+async def test_a_malformed_pull_is_400(api: Api, body: Any) -> None:
+    _, (line, _) = await shop(api)
+    if isinstance(body, dict) and body:
+        body = {"device_id": line.device_id, "last_version": 0, **body}
+    with pytest.raises(Refused) as refused:
+        await line.ask("/api/sync/pull", body)
+    assert refused.value.status == 400 and refused.value.code in ("malformed", "bad_json")
+
+
+async def test_an_unknown_table_is_400_and_an_empty_list_means_every_table(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    for tables in (["partys"], ["parties", "devices"], ["sync_changes"], ["Parties"], [""]):
+        with pytest.raises(Refused) as refused:
+            await line.pull(0, tables=tables)
+        assert (refused.value.status, refused.value.code) == (400, "unknown_table")
+    every = await line.pull(0)
+    assert {change["table"] for change in every["changes"]} == {"companies", "users"}
+    assert (await till_like(line, api).pull(0, tables=[]))["changes"] == every["changes"]
+
+
+def till_like(line: Any, api: Api) -> Any:
+    """Another device of the same person."""
+    return type(line)(line.http, line.url, line.token, f"{line.device_id}-b")
+
+
+async def test_a_request_without_a_good_token_or_for_a_foreign_device_is_refused(api: Api) -> None:
+    owner, (line, _) = await shop(api)
+    stranger, _ = await shop(api)
+    for token in ("", "x", owner.token[:-2] + "xx"):
+        with pytest.raises(Refused) as refused:
+            await till(owner.with_token(token)).pull(0)
+        assert (refused.value.status, refused.value.code) == (401, "invalid_token")
+    await line.pull(0)
+    with pytest.raises(Refused) as refused:
+        await till(stranger, line.device_id).pull(0)
+    assert refused.value.status == 403
+    bound = await api.login(owner.email, device_id="bound-till")
+    with pytest.raises(Refused) as refused:
+        await till(bound, "other-till").pull(0)
+    assert (refused.value.status, refused.value.code) == (403, "device_mismatch")
+
+
+async def test_every_table_arrives_as_select_shows_it(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await create_all(owner)
+    changes, _ = await line.pull_all()
+    held = {table: {c["record_id"]: c["data"] for c in changes if c["table"] == table} for table in TABLES}
+    assert held == Oracle(admin).rows(owner.company_id)
+    assert set(held) == set(TABLES) and all(held.values())
+    assert all(set(c) >= {"id", "table", "record_id", "operation", "data", "version", "timestamp", "tx"} for c in changes)
+    assert [c["version"] for c in changes] == sorted({c["id"] for c in changes})
+
+
+async def test_values_that_plain_sql_wrote_have_the_form_of_the_wire(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    company = owner.company_id
+    admin.run(
+        f"INSERT INTO products (company_id, name, sku, description, last_cost, sale_price, opening_qty, is_active) VALUES "
+        f"({company}, '茶 🍵 Тé\\\\\"\\n', '', REPEAT('ß', 30000), -9999999999999.99, 0.1, 1e11, 0)",
+        f"INSERT INTO parties (company_id, name, payment_terms_days) VALUES ({company}, 'x', -2147483648)",
+        f"INSERT INTO settings (company_id, name, value) VALUES ({company}, 'big', "
+        '\'{"b": 18446744073709551615, "a": [1.5, 1e300, true, null, "\\\\u0000", "é"], "": {}}\')',
+        f"INSERT INTO settings (company_id, name, value) VALUES ({company}, 'json null', 'null'), ({company}, 'sql null', NULL)",
+        f"UPDATE companies SET primary_currency = 'EUR', books_locked_until = '0999-01-01' WHERE id = {company}",
+        f"INSERT INTO parties (company_id, name, created_at) VALUES ({company}, 'whole second', '2026-02-03 04:05:06')",
+        f"INSERT INTO parties (company_id, name, created_at) VALUES ({company}, 'fraction', '2026-02-03 04:05:06.000010')",
+    )
+    admin.wait_for_tailer()
+    changes = newest((await line.pull_all())[0])
+    oracle = Oracle(admin).rows(company)
+    assert {key: c["data"] for key, c in changes.items()} == {(t, i): row for t, rows in oracle.items() for i, row in rows.items()}
+    rows = {c["data"].get("name"): c["data"] for c in changes.values()}
+    tea = rows['茶 🍵 Тé\\"\n']
+    assert (tea["last_cost"], tea["sale_price"], tea["opening_qty"]) == ("-9999999999999.99", "0.10", "100000000000.000")
+    assert (tea["is_active"], tea["sku"], len(tea["description"])) == (False, "", 30000)
+    assert rows["big"]["value"]["b"] == 2**64 - 1 and rows["big"]["value"]["a"] == [1.5, 1e300, True, None, "\0", "é"]
+    assert rows["whole second"]["created_at"] == "2026-02-03T04:05:06Z"
+    assert rows["fraction"]["created_at"] == "2026-02-03T04:05:06.000010Z"
+    assert rows["json null"]["value"] is None is rows["sql null"]["value"]
+
+
+async def test_versions_ascend_and_pages_join_without_gap_or_repeat(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    for number in range(25):
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'Party {number}')")
+    admin.wait_for_tailer()
+    cursor, seen, pages = 0, [], 0
+    while True:
+        page = await line.pull(cursor, limit=4)
+        assert len(page["changes"]) <= 4 or len({c["tx"] for c in page["changes"]}) == 1
+        assert all(cursor < c["version"] <= page["current_version"] for c in page["changes"])
+        seen += [change["version"] for change in page["changes"]]
+        cursor, pages = page["current_version"], pages + 1
+        if not page["has_more"]:
+            break
+    assert seen == sorted(set(seen)) and len(seen) == 27 and pages >= 7
+    assert cursor == page["head_version"], "nothing is left: the newest version the pull looked at"
+
+
+async def test_a_page_grows_to_the_end_of_a_transaction_and_cuts_only_what_is_larger_than_the_maximum(
+    shared: Database, admin: SqlClient
+) -> None:
+    async with open_api(shared, page_changes_max=50) as api:
+        owner, (line, other) = await shop(api)
+        start = await drained(line)
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'alone')")
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES {values(30, owner.company_id)}")
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES {values(120, owner.company_id)}")
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'last')")
+        admin.wait_for_tailer()
+        for begin in (start, 0):
+            shapes, cursor = [], begin
+            while True:
+                page = await (line if begin else other).pull(cursor, limit=5)
+                changes = page["changes"]
+                is_cut = bool(changes) and changes[-1].get("tx_end") is False
+                assert all("tx_end" not in change for change in changes[:-1])
+                shapes.append((len(changes), is_cut))
+                cursor = page["current_version"]
+                if not page["has_more"]:
+                    break
+            assert shapes[-5:] == [(31, False), (50, True), (50, True), (20, False), (1, False)] or shapes[-6:] == [
+                (1, False), (30, False), (50, True), (50, True), (20, False), (1, False),
+            ], shapes  # fmt: skip
+
+
+async def test_limit_is_a_positive_whole_number_and_never_above_the_maximum(shared: Database, admin: SqlClient) -> None:
+    async with open_api(shared, page_changes_max=20, page_changes_default=7) as api:
+        owner, (line, other) = await shop(api)
+        for number in range(30):
+            admin.run(f"INSERT INTO units_of_measure (company_id, name) VALUES ({owner.company_id}, '{number}')")
+        admin.wait_for_tailer()
+        assert len((await line.pull(0))["changes"]) == 7
+        assert len((await other.pull(0, limit=10_000))["changes"]) == 20
+        limits = (await line.status())["limits"]
+        assert 20 in limits.values() and 7 in limits.values()
+
+
+async def test_a_record_appears_once_with_its_newest_state_and_with_history_every_time(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    start = await drained(line)
+    party = admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'v0')")
+    for number in range(1, 6):
+        admin.run(f"UPDATE parties SET name = 'v{number}' WHERE id = {party}")
+    admin.wait_for_tailer()
+    for page in (await line.pull(start), await other.pull(0, tables=["parties"])):
+        [change] = page["changes"]
+        assert change["data"]["name"] == "v5"
+    told = (await line.pull(start, history=True))["changes"]
+    assert [(c["operation"], c["data"]["name"]) for c in told] == [("INSERT", "v0"), *[("UPDATE", f"v{n}") for n in range(1, 6)]]
+
+
+async def test_a_first_pull_costs_what_lives_not_what_was(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    admin.run(f"INSERT INTO parties (company_id, name) VALUES {values(500, owner.company_id)}")
+    for number in range(5):
+        admin.run(f"UPDATE parties SET phone = '{number}' WHERE company_id = {owner.company_id}")
+    admin.run(f"DELETE FROM parties WHERE company_id = {owner.company_id} AND id % 2")
+    admin.wait_for_tailer()
+    page = await line.pull(0, tables=["parties"], limit=400)
+    assert len(page["changes"]) == 250 and not page["has_more"], "tombstones of what it never had need not come"
+    assert {c["operation"] for c in page["changes"]} <= {"INSERT", "UPDATE"}
+    assert len((await other.pull_all(0, tables=["parties"], limit=13))[0]) == 250
+
+
+async def test_a_page_walk_from_0_meets_changes_made_meanwhile(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    for number in range(40):
+        admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'Party {number}')")
+    admin.wait_for_tailer()
+    held: dict[int, Any] = {}
+    cursor = 0
+    for step in range(1000):
+        page = await line.pull(cursor, limit=5, tables=["parties"])
+        for change in page["changes"]:
+            if change["operation"] == "DELETE":
+                held.pop(change["record_id"], None)
+            else:
+                held[change["record_id"]] = change["data"]
+        cursor = page["current_version"]
+        if not page["has_more"]:
+            break
+        if step < 4:
+            first, last = min(held), max(held)
+            admin.run(
+                f"DELETE FROM parties WHERE id = {first}",
+                f"UPDATE parties SET name = 'changed', deleted_at = NULL WHERE id = {last}",
+                f"UPDATE parties SET deleted_at = NOW(6) WHERE id = {last + 20}",
+                f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'new')",
+            )
+            admin.wait_for_tailer()
+    assert held == Oracle(admin).table("parties", owner.company_id)
+
+
+async def test_soft_and_hard_deletes_arrive_alike_and_a_restore_is_an_insert(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    soft, hard, gone = (
+        admin.run(f"INSERT INTO parties (company_id, name, phone) VALUES ({owner.company_id}, '{name}', '7')")
+        for name in ("soft", "hard", "gone")
+    )
+    admin.wait_for_tailer()
+    cursor = await drained(line)
+    admin.run(
+        f"UPDATE parties SET deleted_at = NOW(6) WHERE id IN ({soft}, {gone})",
+        f"DELETE FROM parties WHERE id IN ({hard}, {gone})",
+    )
+    admin.wait_for_tailer()
+    page = await line.pull(cursor)
+    changes = newest(page["changes"])
+    assert {key[1] for key in changes} == {soft, hard, gone}
+    for (_, record_id), change in changes.items():
+        assert change["operation"] == "DELETE" and change["data"]["deleted_at"] is not None
+        assert (change["data"]["phone"], change["data"]["id"]) == ("7", record_id)
+    admin.run(f"UPDATE parties SET deleted_at = NULL WHERE id = {soft}")
+    admin.wait_for_tailer()
+    [change] = (await line.pull(page["current_version"]))["changes"]
+    assert (change["operation"], change["record_id"], change["data"]["deleted_at"]) == ("INSERT", soft, None)
+
+
+async def test_a_row_that_moves_to_another_company_leaves_one_feed_and_enters_the_other(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    stranger, (their, _) = await shop(api)
+    party = admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'old name')")
+    admin.wait_for_tailer()
+    cursor, theirs = await drained(line), await drained(their)
+    admin.run(f"UPDATE parties SET company_id = {stranger.company_id}, name = 'new name' WHERE id = {party}")
+    admin.wait_for_tailer()
+    left, entered = await line.pull(cursor), await their.pull(theirs)
+    [old], [new] = left["changes"], entered["changes"]
+    assert (old["operation"], old["record_id"], old["data"]["name"]) == ("DELETE", party, "old name")
+    assert old["data"]["deleted_at"] is not None and old["data"]["company_id"] == owner.company_id
+    assert (new["operation"], new["record_id"], new["data"]["name"]) == ("INSERT", party, "new name")
+    assert old["tx"] == new["tx"] and "new name" not in json.dumps(left) and "old name" not in json.dumps(entered)
+    for kept in (await line.pull(cursor, history=True), await their.pull(theirs, history=True)):
+        assert len(kept["changes"]) == 1
+
+
+async def test_two_companies_never_see_each_other(api: Api, admin: SqlClient) -> None:
+    shops = [await shop(api, 1) for _ in range(2)]
+    for owner, (line,) in shops:
+        await create_all(owner)
+        await line.push(insert("parties", "secret", name=f"secret of {owner.company_id}"))
+    for (owner, (line,)), (other, _) in zip(shops, reversed(shops), strict=True):
+        changes, _ = await line.pull_all()
+        assert comparable_rows({t: {c["record_id"]: c["data"] for c in changes if c["table"] == t} for t in TABLES}) == (
+            comparable_rows(Oracle(admin).rows(owner.company_id))
+        )
+        assert f"secret of {other.company_id}" not in json.dumps(changes)
+        assert all(c["data"].get("company_id", owner.company_id) == owner.company_id for c in changes)
+
+
+async def test_a_user_of_two_companies_chooses_one_and_each_has_its_own_feed(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    second, _ = await shop(api)
+    admin.run(
+        f"INSERT INTO users (company_id, login_id, full_name, role) VALUES ({second.company_id}, {owner.login_id}, 'Guest', 'admin')"
+    )
+    admin.wait_for_tailer()
+    fresh = till(owner)
+    api_scopes_are_kept_for_seconds = 2.2
+    await asyncio.sleep(api_scopes_are_kept_for_seconds)
+    with pytest.raises(Refused) as refused:
+        await fresh.pull(0)
+    assert (refused.value.status, refused.value.code) == (400, "company_required")
+    feeds = [await till(owner, fresh.device_id, company_id=company).pull_all() for company in (owner.company_id, second.company_id)]
+    for (changes, _), company in zip(feeds, (owner.company_id, second.company_id), strict=True):
+        assert {c["record_id"] for c in changes if c["table"] == "companies"} == {company}
+    assert (await till(owner, line.device_id, company_id=owner.company_id).pull(0))["success"]
+
+
+async def test_private_columns_never_leave_and_restricted_ones_only_for_roles_that_may(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await create_all(owner)
+    changes, _ = await line.pull_all(history=True)
+    assert "login_id" not in json.dumps(changes)
+    [bank] = [c["data"] for c in changes if c["table"] == "payment_accounts"]
+    assert (bank["account_number"], bank["ifsc_code"]) == ("123", "X1")
+    for role in ("admin", "accountant", "viewer", "sales"):
+        person = await hire(api, admin, owner, role)
+        admin.wait_for_tailer()
+        page = await till(person).pull(0)
+        [bank] = [c["data"] for c in page["changes"] if c["table"] == "payment_accounts"]
+        assert ("account_number" in bank, "ifsc_code" in bank) == (role in ("admin", "accountant"),) * 2, role
+        assert "login_id" not in json.dumps(page)
+        held = {(c["table"], c["record_id"]): c["data"] for c in page["changes"]}
+        wanted = Oracle(admin).rows(owner.company_id, role=role)
+        assert held == {(t, i): row for t, rows in wanted.items() for i, row in rows.items()}, role
+        assert set(page.get("revoked", [])) == set(TABLES) - set(wanted)
+
+
+async def test_a_told_row_hides_what_a_pull_hides(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    rows = await create_all(owner)
+    sales = await hire(api, admin, owner, "sales")
+    refused = await till(sales).push(
+        update("payment_accounts", rows["payment_accounts"]["id"], account_name="Mine", account_number="9"),
+        update("users", rows["users"]["id"], full_name="Me"),
+    )
+    assert [r["code"] for r in refused["results"]] == ["forbidden", "forbidden"]
+    assert '"account_number"' not in json.dumps(refused) and "login_id" not in json.dumps(refused)
+    assert "Cy" not in json.dumps(refused), "a table that the role may not read is not told either"
+    told = await line.push_one(update("users", rows["users"]["id"], full_name=None))
+    assert "login_id" not in json.dumps(told)
+
+
+async def test_a_viewer_reads_and_whatever_it_pushes_is_refused_and_told(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    party = (await line.push(insert("parties", "a", name="Ann")))["id_mappings"]["a"]
+    viewer = till(await hire(api, admin, owner, "viewer"))
+    answer = await viewer.push(
+        insert("parties", "b", name="Bob"), update("parties", party, name="Eve"), delete("parties", party)
+    )
+    assert [r["code"] for r in answer["results"]] == ["forbidden"] * 3
+    assert answer["results"][0]["status"] == "rejected" and answer["id_mappings"] == {}
+    for result in answer["results"][1:]:
+        assert result["status"] == "conflict", "a viewer must not go on believing what was refused"
+        assert result["server_data"]["name"] == "Ann" and result["server_deleted"] is False
+    assert {row["name"] for row in Oracle(admin).table("parties", owner.company_id).values()} == {"Ann"}
+
+
+async def test_sales_writes_its_own_sales_only(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    sale = {"type": "sale", "date": "2026-01-01", "is_posted": False}
+    theirs = (await line.push(insert("transactions", "t", **sale)))["id_mappings"]["t"]
+    sales = till(await hire(api, admin, owner, "sales"))
+    answer = await sales.push(
+        insert("transactions", "mine", **sale),
+        insert("transactions", "purchase", **{**sale, "type": "purchase"}),
+        update("transactions", theirs, description="mine now"),
+        insert("transaction_lines", "l", transaction_id=theirs, more={"group": "l"}),
+        insert("accounts", "a", name="Cash", account_type="asset"),
+        insert("parties", "p", name="Ann"),
+    )
+    statuses = [result["status"] for result in answer["results"]]
+    assert [s in ("conflict", "rejected") for s in statuses] == [False, True, True, True, True, False], statuses
+    assert {result["code"] for result in answer["results"] if "code" in result} == {"forbidden"}
+
+
+async def test_tables_that_are_lost_stand_in_revoked_and_one_that_is_gained_arrives_whole(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await create_all(owner)
+    person = await hire(api, admin, owner, "viewer")
+    device = till(person)
+    first, cursor = await device.pull_all()
+    assert any(change["table"] == "accounts" for change in first)
+    await _change_role(admin, person.login_id, "sales")
+    page = await device.pull(cursor)
+    assert "accounts" in page["revoked"] and "parties" not in page["revoked"]
+    await device.push(insert("parties", "p", name="Ann"))
+    _, cursor = await device.pull_all(page["current_version"])
+    await _change_role(admin, person.login_id, "viewer")
+    again, _ = await device.pull_all(cursor)
+    found = {c["record_id"]: c["data"] for c in again if c["table"] == "accounts"}
+    assert found == Oracle(admin).table("accounts", owner.company_id), "its rows were dropped: they must come whole"
+
+
+async def test_restricted_columns_that_a_role_gains_arrive(api: Api, admin: SqlClient) -> None:
+    owner, _ = await shop(api)
+    await create_all(owner)
+    person = await hire(api, admin, owner, "viewer")
+    device = till(person)
+    _, cursor = await device.pull_all()
+    await _change_role(admin, person.login_id, "accountant")
+    changes, _ = await device.pull_all(cursor)
+    banks = {c["record_id"]: c["data"] for c in changes if c["table"] == "payment_accounts"}
+    assert banks == Oracle(admin).table("payment_accounts", owner.company_id)
+
+
+async def _change_role(admin: SqlClient, login_id: int, role: str) -> None:
+    admin.run(f"UPDATE users SET role = '{role}' WHERE login_id = {login_id} AND is_active")
+    admin.wait_for_tailer()
+    await asyncio.sleep(2.2)  # a worker keeps memberships for two seconds
+
+
+async def test_a_device_narrowed_to_tables_reads_and_writes_those_only(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await create_all(owner)
+    narrow = till(owner)
+    await narrow.status()
+    admin.run(f"UPDATE devices SET capabilities = '{{\"tables\": [\"parties\"]}}' WHERE device_id = '{narrow.device_id}'")
+    await asyncio.sleep(2.2)
+    page = await narrow.pull(0)
+    assert {c["table"] for c in page["changes"]} == {"parties"} and set(page["revoked"]) == set(TABLES) - {"parties"}
+    answer = await narrow.push(insert("parties", "a", name="Ann"), insert("products", "b", name="Tea"))
+    assert [result["status"] for result in answer["results"]] == ["applied", "rejected"]
+    assert answer["results"][1]["code"] == "forbidden"
+
+
+async def test_an_echo_comes_back_and_no_echo_leaves_out_only_what_is_exactly_as_sent(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    cursor = await drained(line)
+    exact = {"name": "Exact", "abbrev": "x"}
+    answer = await line.push(
+        insert("units_of_measure", "e", **exact), insert("parties", "a", name="gets defaults"), insert("item_categories", "c", name="C")
+    )
+    ids = answer["id_mappings"]
+    echo = newest((await line.pull(cursor))["changes"])
+    assert {key[1] for key in echo} == set(ids.values())
+    quiet = newest((await line.pull(cursor, no_echo=True))["changes"])
+    assert set(quiet) == {("parties", ids["a"])}, "absent is NULL, and defaults are the server's"
+    others = newest((await other.pull_all(no_echo=True))[0])
+    assert set(echo) <= set(others)
+    await other.push(update("units_of_measure", ids["e"], abbrev="y"))
+    after = newest((await line.pull(cursor, no_echo=True))["changes"])
+    assert after["units_of_measure", ids["e"]]["data"]["abbrev"] == "y"
+
+
+async def test_a_device_that_starts_again_from_0_gets_its_own_rows_even_without_echo(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    await line.pull(0, no_echo=True)
+    made = (await line.push(insert("units_of_measure", "e", name="kg", abbrev="k")))["id_mappings"]["e"]
+    again, _ = await line.pull_all(0, no_echo=True)
+    assert ("units_of_measure", made) in newest(again), "its store is empty: what it once sent it no longer has"
+
+
+async def test_a_cursor_beyond_the_head_is_410_epoch(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    head = (await line.pull(0))["head_version"]
+    for cursor in (head + 1_000_000, pack(1, 0), 2**53 - 1):
+        with pytest.raises(Refused) as refused:
+            await line.pull(cursor)
+        body = refused.value.body
+        assert (refused.value.status, body["code"], body["reason"], body["success"]) == (410, "reset_required", "epoch", False)
+
+
+async def test_a_cursor_below_the_history_is_410_retention_unless_it_began_from_0_there(stack: Stack) -> None:
+    with stack.database() as database, SqlClient(database.settings) as sql:
+        tail = stack.spawn("tail", environ=database.environ)
+        async with open_api(database) as api:
+            owner, (line, other) = await shop(api)
+            for number in range(20):
+                sql.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, '{number}')")
+            sql.wait_for_tailer()
+            early = await line.pull(0, limit=3)
+            tail.stop()
+            sql.run("UPDATE sync_state SET min_version = 12")
+            with pytest.raises(Refused) as refused:
+                await line.pull(early["current_version"])
+            assert (refused.value.status, refused.value.body["reason"]) == (410, "retention")
+            changes, _ = await line.pull_all(0, limit=3)
+            assert len({c["record_id"] for c in changes if c["table"] == "parties"}) == 20, "live rows are never pruned"
+            changes, _ = await other.pull_all(0, limit=2)
+            assert len({c["record_id"] for c in changes if c["table"] == "parties"}) == 20
+
+
+async def test_a_cursor_of_an_older_epoch_is_good_up_to_its_fork(stack: Stack) -> None:
+    with stack.database() as database, SqlClient(database.settings) as sql:
+        tail = stack.spawn("tail", environ=database.environ)
+        async with open_api(database) as api:
+            owner, (line, other) = await shop(api)
+            for number in range(10):
+                sql.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, '{number}')")
+            head = sql.wait_for_tailer()
+            await line.pull_all()
+            tail.stop()
+            sql.run(
+                f"INSERT INTO sync_epochs (epoch, fork, reason) VALUES (1, {head - 4}, 'test')",
+                f"UPDATE sync_state SET epoch = 1, head = {pack(1, 50)}",
+            )
+            page = await line.pull(head - 4)
+            assert page["epoch"] == 1 and page["head_version"] == pack(1, 50) < 2**53
+            for cursor in (head - 3, head, head + 10):
+                with pytest.raises(Refused) as refused:
+                    await other.pull(cursor)
+                assert refused.value.body["reason"] == "epoch", "however far the new epoch has counted"
+
+
+async def test_status_says_where_a_device_stands(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    await other.push(insert("parties", "a", name="Ann"))
+    never = await line.status()
+    assert (never["last_sync_version"], never["is_synced"], never["last_sync_at"]) == (0, False, None)
+    assert never["pending_changes"] == 3 and never["device_id"] == line.device_id
+    cursor = await drained(line)
+    here = await line.status()
+    assert (here["last_sync_version"], here["pending_changes"], here["is_synced"]) == (cursor, 0, True)
+    assert here["last_sync_at"].endswith("Z") and here["current_version"] >= cursor and here["epoch"] == 0
+    await line.push(insert("units_of_measure", "u", name="kg", abbrev="k"))
+    assert (await line.status())["is_synced"] is True, "its own exact change is not pending"
+    await other.push(insert("parties", "b", name="Bob"))
+    late = await line.status()
+    assert (late["pending_changes"], late["is_synced"]) == (1, False)
+    assert set(late) >= {"head_version", "lag_ms", "min_version", "conflicts_open", "rejected", "server_time", "limits"}
+
+
+async def test_pulls_of_many_devices_while_many_write_never_skip_a_change(api: Api, admin: SqlClient, shared: Database) -> None:
+    owner, lines = await shop(api, 6)
+    stop = asyncio.Event()
+
+    async def write(number: int) -> None:
+        with SqlClient(shared.settings) as sql:
+            for count in range(40):
+                await asyncio.to_thread(
+                    sql.run, f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, '{number}/{count}')"
+                )
+
+    async def read(line: Any) -> set[int]:
+        seen: set[int] = set()
+        cursor = 0
+        while True:
+            is_last = stop.is_set()
+            page = await line.pull(cursor, tables=["parties"], limit=7)
+            seen |= {change["record_id"] for change in page["changes"]}
+            cursor = page["current_version"]
+            if is_last and not page["has_more"]:
+                return seen
+            await asyncio.sleep(0.05)
+
+    readers = [asyncio.create_task(read(line)) for line in lines]
+    await asyncio.gather(*(write(number) for number in range(4)))
+    await asyncio.to_thread(admin.wait_for_tailer)
+    stop.set()
+    wanted = set(Oracle(admin).table("parties", owner.company_id))
+    assert len(wanted) == 160
+    for seen in await asyncio.gather(*readers):
+        assert seen == wanted

@@ -1,0 +1,232 @@
+"""Push: what stands or falls together (contract §3, Atomicity)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.api.conftest import Api
+from tests.api.tills import drained, open_api, shop
+from tests.device import Change, insert, update
+from tests.oracle import Oracle
+from tests.servers import Database, Stack
+from tests.sql_client import SqlClient
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DAY = "2026-02-03"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
+    """The change log follows."""
+    child = stack.spawn("tail", environ=shared.environ)
+    yield child
+    child.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api(shared: Database) -> AsyncIterator[Api]:
+    """One for the file: each test registers companies of its own."""
+    async with open_api(shared) as running:
+        yield running
+
+
+def sale(name: str, *, line_amount: str = "10.00", entry: str = "10.00", product: Any = "tea", account: Any = "cash") -> list[Change]:
+    """A posted sale as an app makes it: seven rows that refer to one another."""
+    return [
+        insert("transactions", f"{name}-t", type="sale", date=DAY, total_amount="10.00"),
+        insert("transaction_lines", f"{name}-l", transaction_id=f"{name}-t", product_id=product, quantity="1", line_amount=line_amount),
+        insert(
+            "invoices", f"{name}-i", transaction_id=f"{name}-t", invoice_type="sale", invoice_number=name, invoice_date=DAY,
+            grand_total="10.00", status="sent",
+        ),
+        insert(
+            "account_transactions", f"{name}-d", account_id=account, transaction_type="saleInvoice", transaction_id=f"{name}-t",
+            transaction_date=DAY, debit="10.00",
+        ),
+        insert(
+            "account_transactions", f"{name}-c", account_id="income", transaction_type="saleInvoice", transaction_id=f"{name}-t",
+            transaction_date=DAY, credit=entry,
+        ),
+        insert("stock_ledger", f"{name}-s", product_id="tea", date=DAY, movement_type="outSale", transaction_id=f"{name}-t"),
+    ]  # fmt: skip
+
+
+BASICS = [
+    ("products", "tea", {"name": "Tea"}),
+    ("accounts", "cash", {"name": "Cash", "account_type": "asset"}),
+    ("accounts", "income", {"name": "Income", "account_type": "revenue"}),
+]
+
+
+async def test_a_sale_in_any_order_is_stored_whole_and_is_one_transaction_of_the_feed(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    cursor = await drained(other)
+    changes = [*sale("S1"), *(insert(table, name, **data) for table, name, data in BASICS)]
+    answer = await line.push(*reversed(changes))
+    assert [result["status"] for result in answer["results"]] == ["applied"] * 9, answer["results"]
+    feed = (await other.pull(cursor))["changes"]
+    assert len(feed) == 9 and len({change["tx"] for change in feed}) == 1
+    rows = Oracle(admin).rows(owner.company_id)
+    assert [len(rows[t]) for t in ("transactions", "transaction_lines", "invoices", "account_transactions", "stock_ledger")] == [
+        1, 1, 1, 2, 1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", range(6))
+async def test_half_a_document_is_never_stored_and_other_changes_are(api: Api, admin: SqlClient, broken: int) -> None:
+    owner, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    changes = sale("S1")
+    column = {0: "date", 1: "quantity", 2: "invoice_date", 3: "debit", 4: "credit", 5: "quantity_delta"}[broken]
+    changes[broken]["data"][column] = "not a value"
+    answer = await line.push(insert("parties", "before", name="Ann"), *changes, insert("parties", "after", name="Bob"))
+    statuses = [result["status"] for result in answer["results"]]
+    assert statuses == ["applied", *["rejected"] * 6, "applied"]
+    assert answer["results"][broken + 1]["code"] == "bad_value"
+    others = [result for number, result in enumerate(answer["results"][1:-1]) if number != broken]
+    assert all(result["code"] and result["record_id"] is None and result["retryable"] for result in others)
+    assert set(answer["id_mappings"]) == {"before", "after"}
+    rows = Oracle(admin).rows(owner.company_id)
+    assert not any(rows[t] for t in ("transactions", "transaction_lines", "invoices", "account_transactions", "stock_ledger"))
+    mended = await line.push(*sale("S1"))
+    assert {result["status"] for result in mended["results"]} == {"applied"}
+
+
+async def test_entries_that_do_not_balance_or_lines_that_do_not_add_up_refuse_their_document_alone(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    answer = await line.push(*sale("bad", entry="9.99"), *sale("good"), *sale("worse", line_amount="11.00"))
+    statuses = [result["status"] for result in answer["results"]]
+    assert statuses == [*["rejected"] * 6, *["applied"] * 6, *["rejected"] * 6], answer["results"]
+    assert "unbalanced" in {result["code"] for result in answer["results"][:6]}
+    assert "unbalanced" in {result["code"] for result in answer["results"][12:]}
+    assert {row["invoice_number"] for row in Oracle(admin).table("invoices", owner.company_id).values()} == {"good"}
+
+
+async def test_an_explicit_group_is_all_or_nothing(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    together = {"group": "g1"}
+    answer = await line.push(
+        insert("parties", "a", name="Ann", more=together),
+        insert("item_categories", "b", name=None, more=together),
+        insert("parties", "c", name="Cy", more={"group": "g2"}),
+        insert("units_of_measure", "d", name="kg", more=together),
+    )
+    assert [result["status"] for result in answer["results"]] == ["rejected", "rejected", "applied", "rejected"]
+    rows = Oracle(admin).rows(owner.company_id)
+    assert [row["name"] for row in rows["parties"].values()] == ["Cy"] and not rows["units_of_measure"]
+
+
+async def test_a_refused_group_leaves_existing_rows_as_they_were_and_tells_them(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    ids = (await line.push(insert("parties", "a", name="Ann"), insert("parties", "b", name="Bob")))["id_mappings"]
+    together = {"group": "g"}
+    for order in itertools.permutations(range(3)):
+        changes = [
+            update("parties", ids["a"], phone="1", more=together),
+            update("parties", ids["b"], phone="2", more=together),
+            insert("parties", "bad", name=None, more=together),
+        ]
+        answer = await line.push(*(changes[number] for number in order))
+        results = {number: answer["results"][at] for at, number in enumerate(order)}
+        assert results[2]["status"] == "rejected"
+        for number, name in ((0, "a"), (1, "b")):
+            result = results[number]
+            assert (result["status"], result["record_id"]) == ("conflict", ids[name]), "there is a row to fall back on"
+            assert result["server_data"]["phone"] is None and result["server_deleted"] is False
+    assert {row["phone"] for row in Oracle(admin).table("parties", owner.company_id).values()} == {None}
+
+
+async def test_an_insert_that_was_stored_before_stays_mapped_when_its_group_is_refused(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    first = await line.push(insert("parties", "a", name="Ann"))
+    together = {"group": "g"}
+    again, bad = insert("parties", "a", name="Ann", phone="9", more=together), insert("parties", "b", name=None, more=together)
+    for changes in ([again, bad], [bad, again]):
+        answer = await line.push(*changes)
+        assert answer["id_mappings"] == first["id_mappings"], "every INSERT whose record exists is mapped"
+        assert answer["results"][changes.index(again)]["server_data"]["phone"] is None
+
+
+async def test_after_an_undone_group_its_local_ids_are_free_for_the_rest_of_the_push(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    together = {"group": "g"}
+    answer = await line.push(
+        insert("item_categories", "c", name="C", more=together),
+        insert("parties", "bad", name=None, more=together),
+        insert("products", "p", name="Tea", category_id="c"),
+        update("item_categories", None, name="D", more={"local_id": "c"}),
+    )
+    assert [result["status"] for result in answer["results"]] == ["rejected"] * 4
+    assert answer["results"][2]["code"] == "unresolved_reference" and answer["results"][2]["retryable"] is True
+    assert answer["results"][3]["code"] == "not_found"
+    again = await line.push(insert("item_categories", "c", name="C"), insert("products", "p", name="Tea", category_id="c"))
+    assert [result["status"] for result in again["results"]] == ["applied", "applied"]
+    assert len(Oracle(admin).table("item_categories", owner.company_id)) == 1
+
+
+async def test_groups_that_need_one_another_are_one(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    answer = await line.push(
+        insert("item_categories", "a", name="A", more={"group": "1"}),
+        insert("item_categories", "b", name="B", parent_category_id="a", more={"group": "2"}),
+        insert("item_categories", "c", name="C", parent_category_id="b", more={"group": "1"}),
+    )
+    assert [result["status"] for result in answer["results"]] == ["applied"] * 3
+    assert len(Oracle(admin).table("item_categories", owner.company_id)) == 3
+
+
+async def test_rows_that_refer_to_one_another_in_a_circle_are_refused_and_block_nothing(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    answer = await line.push(
+        insert("item_categories", "a", name="A", parent_category_id="b"),
+        insert("item_categories", "b", name="B", parent_category_id="a"),
+        insert("item_categories", "self", name="S", parent_category_id="self"),
+        insert("item_categories", "c", name="C"),
+    )
+    assert [result["status"] for result in answer["results"]] == ["rejected"] * 3 + ["applied"]
+    assert {result["code"] for result in answer["results"][:2]} <= {"unresolved_reference", "group_refused"}
+
+
+async def test_a_chain_of_new_rows_that_refer_to_one_another_may_be_sent_backwards(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    chain = [insert("item_categories", n, name=str(n), **({"parent_category_id": n - 1} if n > 900_000 else {})) for n in range(900_000, 900_060)]
+    answer = await line.push(*reversed(chain))
+    assert {result["status"] for result in answer["results"]} == {"applied"}
+    rows = Oracle(admin).table("item_categories", owner.company_id)
+    assert sum(row["parent_category_id"] is None for row in rows.values()) == 1 and len(rows) == 60
+
+
+async def test_changes_of_one_record_keep_their_order(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    answer = await line.push(
+        update("parties", None, phone="1", more={"local_id": "a"}),
+        insert("parties", "a", name="Ann"),
+        update("parties", None, phone="2", more={"local_id": "a"}),
+        update("parties", None, phone="3", more={"local_id": "a"}),
+    )
+    assert {result["status"] for result in answer["results"]} <= {"applied", "noop"}, answer["results"]
+    [row] = Oracle(admin).table("parties", owner.company_id).values()
+    assert row["phone"] == "3"
+
+
+async def test_pushes_of_many_devices_at_once_that_meet_in_the_same_rows_all_succeed(api: Api, admin: SqlClient) -> None:
+    owner, lines = await shop(api, 8)
+    ids = (await lines[0].push(*(insert("products", n, name=str(n)) for n in range(6))))["id_mappings"]
+    keys = [ids[str(n)] for n in range(6)]
+    answers = await asyncio.gather(
+        *(
+            line.push(*(update("products", key, sku=f"{line.device_id}-{key}") for key in (keys if at % 2 else reversed(keys))))
+            for at, line in enumerate(lines)
+        )
+    )
+    assert {result["status"] for answer in answers for result in answer["results"]} <= {"applied", "conflict"}
+    rows = Oracle(admin).table("products", owner.company_id)
+    assert len({row["sku"].rsplit("-", 1)[0] for row in rows.values()}) == 1, "one whole push came last"

@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 from api.db import Session
+from api.writes import share_rows
+from schema.errors import SyncError
 from schema.rules import (
     KEPT_WHILE_REFERENCED,
     PARTS_OF_TRANSACTIONS,
@@ -71,6 +73,19 @@ class Bookkeeping:
             breach = await self._check_unreferenced(table, before["id"])
         return breach
 
+    async def demand(self, table: Table, before: Row | None, after: Row | None) -> None:
+        """Judge one row that is about to be written alone. Raises SyncError 409."""
+        breach = await self.check_change(table, before, after)
+        if breach is not None:
+            raise breach_error(breach)
+
+    async def demand_balance(self, table: Table, row: Row) -> None:
+        """Judge the transaction that a row, just written alone, belongs to. Raises SyncError 409."""
+        transaction = transaction_of(table, row)
+        breaches = await self.check_transactions([transaction] if transaction is not None else [])
+        for breach in breaches.values():
+            raise breach_error(breach)
+
     async def check_transactions(self, ids: Iterable[int]) -> dict[int, Breach]:
         """Judge transactions as they stand now; return what is wrong, by id."""
         wanted = sorted(set(ids))
@@ -114,6 +129,20 @@ class Bookkeeping:
                 message = f"{name} refer to this row of {table.name}: make it inactive instead"
                 return Breach("referenced", message, details={"referenced_by": name})
         return None
+
+
+def books_of(session: Session, company_id: int, locked_until: dt.date | None) -> Bookkeeping:
+    """Return the rules for a transaction that writes single rows: what they refer to is read FOR SHARE."""
+
+    async def find_row(table: Table, record_id: int) -> Row | None:
+        return (await share_rows(session, table, company_id, [record_id])).get(record_id)
+
+    return Bookkeeping(session, company_id, locked_until, find_row)
+
+
+def breach_error(breach: Breach) -> SyncError:
+    """Return the 409 of a rule that is against a single write."""
+    return SyncError(409, breach.code, breach.message, details=breach.details)
 
 
 def transaction_of(table: Table, row: Row) -> int | None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from api.answers import json_answer
 from api.auth import authenticate
+from api.bookkeeping import Bookkeeping, books_of
 from api.cleaning import clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.keys import DATABASE, SETTINGS
@@ -116,32 +117,27 @@ async def _resolve(
     if row[13] == "resolved":
         current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
         return None, {"already_resolved": True, **_answer(scope, table, conflict_id, row[14], current)}
-    await share_company(session, scope.company_id)
+    locked_until = await share_company(session, scope.company_id)
     origin_id = await open_origin(
         session, kind=OriginKind.DEVICE if scope.device_id else OriginKind.API, scope=scope, request_id=request_id
     )
     current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
     if choice != "server":
         sent = data if data is not None else orjson.loads(row[11])
-        await _write(session, scope, table, record_id, current, sent, is_delete=row[6] == "DELETE" and choice == "client")
+        books = books_of(session, scope.company_id, locked_until)
+        await _write(books, scope, table, current, sent, is_delete=row[6] == "DELETE" and choice == "client")
     await session.execute(_RESOLVE, (choice, scope.user_id, scope.company_id, conflict_id))
     after = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
     return origin_id, {"already_resolved": False, **_answer(scope, table, conflict_id, choice, after)}
 
 
 async def _write(
-    session: Session,
-    scope: Scope,
-    table: Table,
-    record_id: int,
-    row: dict[str, Any] | None,
-    sent: dict[str, Any],
-    *,
-    is_delete: bool,
+    books: Bookkeeping, scope: Scope, table: Table, row: dict[str, Any] | None, sent: dict[str, Any], *, is_delete: bool
 ) -> None:
-    """Write a decision as any writer would: converted, permitted, and, where the record was deleted meanwhile, restored."""
+    """Write a decision as any writer would: converted, permitted, by the rules, and restored where it was deleted meanwhile."""
     if row is None:
         raise SyncError(409, "not_applicable", "the row is gone: resolve with server")
+    session, record_id = books.session, int(row["id"])
     cleaned = clean(table, scope, sent, is_insert=False)
     if cleaned.problems:
         raise SyncError(422, "bad_value", "a value cannot be stored", details={"columns": cleaned.problems})
@@ -149,12 +145,16 @@ async def _write(
     heads = await share_rows(session, TABLES[name], scope.company_id, ids)
     if not scope.may_write_row(table.name, row, cleaned.values, heads):
         raise forbidden()
-    if is_delete:
+    after = None if is_delete else {**row, **cleaned.values}
+    await books.demand(table, row, after)
+    if after is None:
         await delete_row(session, table, scope.company_id, record_id)
-        return
-    if row["deleted_at"] is not None:
-        await restore_row(session, table, scope.company_id, record_id)
-    await update_row(session, table, scope.company_id, record_id, cleaned.values)
+    else:
+        if row["deleted_at"] is not None:
+            await restore_row(session, table, scope.company_id, record_id)
+        await update_row(session, table, scope.company_id, record_id, cleaned.values)
+    await books.demand_balance(table, row)
+    await books.demand_balance(table, after or row)
 
 
 def _answer(scope: Scope, table: Table, conflict_id: int, choice: str, row: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api import logins
+from api.bookkeeping import Bookkeeping, books_of
 from api.data_read import not_found
 from api.db import DuplicateKey, ForeignKeyFailed, Session
 from api.origins import open_first_origin
@@ -30,41 +31,50 @@ class Writer:
 
     async def insert(self, session: Session, values: Mapping[str, Any]) -> tuple[int, int]:
         """Insert a row and return (origin id, record id). Raises SyncError 403, 409, 422."""
-        origin_id = await self._begin(session)
+        origin_id, books = await self._begin(session)
         await self._check_references(session, values)
         await self._check_may_write(session, None, values)
+        new = {**{column.name: column.default for column in self.table.own}, **values}
+        await books.demand(self.table, None, new)
         try:
             record_id = await insert_row(session, self.table, self.scope.company_id, values)
         except (DuplicateKey, ForeignKeyFailed) as problem:
             raise _refused(problem) from problem
+        await books.demand_balance(self.table, {**new, "id": record_id})
         return origin_id, record_id
 
     async def update(self, session: Session, record_id: int, values: Mapping[str, Any], if_match: int | None) -> int:
         """Set what differs and return the origin id. Raises SyncError 403, 404, 409, 412, 422."""
-        origin_id = await self._begin(session)
+        origin_id, books = await self._begin(session)
         row = await self._lock(session, record_id, if_match)
         changed = {name: value for name, value in values.items() if not is_same(self.table.by_name[name], row[name], value)}
         await self._check_references(session, changed)
         await self._check_may_write(session, row, changed)
+        if changed:
+            await books.demand(self.table, row, {**row, **changed})
         try:
             await update_row(session, self.table, self.scope.company_id, record_id, changed)
         except (DuplicateKey, ForeignKeyFailed) as problem:
             raise _refused(problem) from problem
+        await books.demand_balance(self.table, row)
+        await books.demand_balance(self.table, {**row, **changed})
         return origin_id
 
     async def delete(self, session: Session, record_id: int, if_match: int | None) -> int:
         """Soft-delete a row and return the origin id. Raises SyncError 403, 404, 412."""
-        origin_id = await self._begin(session)
+        origin_id, books = await self._begin(session)
         row = await self._lock(session, record_id, if_match)
         await self._check_may_write(session, row, {})
+        await books.demand(self.table, row, None)
         await delete_row(session, self.table, self.scope.company_id, record_id)
+        await books.demand_balance(self.table, row)
         return origin_id
 
-    async def _begin(self, session: Session) -> int:
+    async def _begin(self, session: Session) -> tuple[int, Bookkeeping]:
         origin_id = await open_origin(session, kind=OriginKind.API, scope=self.scope, request_id=self.request_id)
-        if not self.table.is_scope:  # a company that is written itself is locked as the row it is
-            await share_company(session, self.scope.company_id)
-        return origin_id
+        # A company that is written itself is locked as the row it is.
+        locked_until = None if self.table.is_scope else await share_company(session, self.scope.company_id)
+        return origin_id, books_of(session, self.scope.company_id, locked_until)
 
     async def _lock(self, session: Session, record_id: int, if_match: int | None) -> dict[str, Any]:
         row = (await lock_rows(session, self.table, self.scope.company_id, [record_id])).get(record_id)

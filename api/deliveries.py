@@ -7,7 +7,7 @@ smallest cursor answered since the device's last push, or since a later `last_ve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -53,12 +53,22 @@ class TableDelivery:
 class Deliveries:
     """All tables the device has asked for. `fresh_head`: the head when it began from 0 with nothing before; 0 otherwise.
 
-    `zero_min_version`: the `min_version` of the server when the device last began from 0.
+    `zero_min_version`: the `min_version` of the server when the device last began from 0. `has_restricted`: it was given the
+    restricted columns.
     """
 
     tables: dict[str, TableDelivery] = field(default_factory=dict)
     fresh_head: int = 0
     zero_min_version: int | None = None
+    has_restricted: bool = False
+
+    def seen_by(self, readable: Collection[str], restricted: Collection[str], *, sees_restricted: bool) -> Deliveries:
+        """As a pull finds it. A table that may not be read any more was dropped by the device, and one with restricted columns
+        that now may be seen was given without them: both count as never given, so that they arrive whole.
+        """
+        gained = set(restricted) if sees_restricted and not self.has_restricted else set()
+        tables = {t: TableDelivery(0, 0) if t in gained or t not in readable else known for t, known in self.tables.items()}
+        return replace(self, tables=tables, has_restricted=sees_restricted)
 
     def cursor_for(self, tables: Iterable[str], last_version: int) -> int:
         """Return where a page for these tables starts: `last_version`, lowered to what each of them was answered for.
@@ -79,15 +89,16 @@ class Deliveries:
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
-        return Deliveries(new, fresh_head, min_version)
+        return replace(self, tables=new, fresh_head=fresh_head, zero_min_version=min_version)
 
     def push_begun(self, last_version: int | None) -> Deliveries:
         """When a push arrives."""
         return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
 
-    def push_answered(self, cursor: int) -> Deliveries:
-        """After a push was answered with `cursor`, which speaks for every table the device has asked for."""
-        return replace(self, tables={name: table.push_answered(cursor) for name, table in self.tables.items()})
+    def push_answered(self, cursor: int, readable: Collection[str]) -> Deliveries:
+        """After a push was answered with `cursor`, which speaks for every table the device has asked for and may read."""
+        tables = {name: table.push_answered(cursor) if name in readable else table for name, table in self.tables.items()}
+        return replace(self, tables=tables)
 
     def base_cursors(self, table: str, last_version: int | None) -> tuple[int, ...]:
         """Return, newest first, the cursors at which the device may have seen a record of `table` (contract §3, Base)."""
@@ -112,6 +123,7 @@ class _Stored(msgspec.Struct, omit_defaults=True):
     groups: list[_Group]
     fresh_head: int = 0
     zero_min_version: int | None = None
+    has_restricted: bool = False
 
 
 def encode(deliveries: Deliveries) -> str:
@@ -123,6 +135,7 @@ def encode(deliveries: Deliveries) -> str:
         [_Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier)) for t, names in groups.items()],
         deliveries.fresh_head,
         deliveries.zero_min_version,
+        deliveries.has_restricted,
     )
     return msgspec.json.encode(stored).decode()
 
@@ -137,7 +150,7 @@ def decode(text: str | bytes | None) -> Deliveries:
         for group in stored.groups
         for name in group.tables
     }
-    return Deliveries(tables, stored.fresh_head, stored.zero_min_version)
+    return Deliveries(tables, stored.fresh_head, stored.zero_min_version, stored.has_restricted)
 
 
 def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:

@@ -23,6 +23,8 @@ from schema.settings import Settings
 from schema.tables import TABLES
 from schema.values import rfc3339_from_us
 
+WITH_RESTRICTED = frozenset(table.name for table in TABLES.values() if table.restricted)
+
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
@@ -49,10 +51,11 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
     """Return the answer's JSON, its cursor recorded."""
     async with app[FEED].snapshot() as session:
         head = await read_head(session)
-        deliveries = await read_deliveries(session, scope.company_id, pull.device_id)
+        stored = await read_deliveries(session, scope.company_id, pull.device_id)
+        deliveries = _seen_by(scope, stored)
         after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries)
     lag_ms = await app[LAG].read_ms()
-    await _record(app, scope, pull, head, deliveries, after, page)
+    await _record(app, scope, pull, head, deliveries, after, page, is_changed=deliveries != stored)
     return _encode(scope, pull, head, page, lag_ms)
 
 
@@ -123,17 +126,30 @@ async def _read(
     return after, await read_page(session, wanted)
 
 
+def _seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:
+    return deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
+
+
 async def _record(
-    app: web.Application, scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries, after: int, page: Page
+    app: web.Application,
+    scope: Scope,
+    pull: PullRequest,
+    head: Head,
+    deliveries: Deliveries,
+    after: int,
+    page: Page,
+    *,
+    is_changed: bool,
 ) -> None:
     """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
     tables = asked_tables(scope, pull.tables)
     is_known = all(table in deliveries.tables and deliveries.tables[table].delivered <= after for table in tables)
-    if not tables or (is_known and not page.rows and not page.has_more):
+    if is_known and not page.rows and not page.has_more and not is_changed:
         return
 
     def pulled(now: Deliveries) -> Deliveries:
-        return now.pulled(tables, after, page.last, head=head.version, min_version=head.min_version)
+        seen = _seen_by(scope, now)
+        return seen.pulled(tables, after, page.last, head=head.version, min_version=head.min_version) if tables else seen
 
     await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
 
@@ -141,7 +157,7 @@ async def _record(
 def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, lag_ms: int) -> bytes:
     me = pull.device_id.encode()
     rows = [row for row in page.rows if not (pull.no_echo and row.is_exact and row.origin_device_id == me)]
-    changes = b",".join(encode_change(row, scope, is_cut=page.is_cut and row is page.rows[-1]) for row in rows)
+    changes = b",".join(encode_change(row, scope, is_cut=page.is_cut and row is rows[-1]) for row in rows)
     rest = {
         "has_more": page.has_more,
         "head_version": head.version,

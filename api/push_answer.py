@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from api.db import Session
+from api.deliveries import Deliveries
 from api.delivery_store import DELIVERIES, read_deliveries
 from api.heads import read_head
 from api.keys import DATABASE, SETTINGS
@@ -39,7 +40,11 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, push.last_version)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
-    await app[DELIVERIES].update(scope.company_id, push.device_id, lambda now: now.push_answered(cursor), is_pull=False)
+
+    def answered(now: Deliveries) -> Deliveries:
+        return now.push_answered(cursor, scope.readable)
+
+    await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False)
     return {
         "success": True,
         "conflicts": _conflicts(pushed, results),

@@ -134,7 +134,7 @@ def check_tailer(status: TailerStatus) -> Iterator[Finding]:
     """Whether one lives, whether it halted, and whether the server still has what it needs."""
     halt, behind = status.last_halt, status.behind.count()
     if status.is_halted and halt:
-        where = f"{halt.get('gtid') or 'no transaction'} at {halt.get('file')}:{halt.get('pos')}"
+        where = f"{halt.get('gtid') or 'no transaction'} at {halt['file']}:{halt['pos']}" if halt.get("file") else "at start"
         yield fatal("halted", f"the tailer halted at {halt['at']} UTC, {where}: {halt['message']}", str(halt["hint"]))
     elif status.holder is None:
         yield warning("tailer", f"no tailer runs; transactions that wait for it: {behind}", "start `matrix-sync tail`")

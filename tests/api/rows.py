@@ -16,7 +16,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "products": {"name": "Assam"},
     "accounts": {"name": "Cash", "account_type": "asset"},
     "payment_accounts": {"account_type": "bank", "account_name": "Main", "account_number": "123", "ifsc_code": "X1"},
-    "transactions": {"type": "sale", "date": "2026-02-03"},
+    "transactions": {"type": "sale", "date": "2026-02-03", "is_posted": False},
     "transaction_lines": {"transaction_id": "transactions"},
     "invoices": {"invoice_type": "sale", "invoice_number": "INV-1", "invoice_date": "2026-02-03"},
     "account_transactions": {"account_id": "accounts", "transaction_type": "journalEntry", "transaction_date": "2026-02-03"},

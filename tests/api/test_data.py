@@ -15,7 +15,7 @@ from tests.sql_client import SqlClient
 
 async def test_every_table_can_be_created_read_listed_changed_and_deleted(api: Api, admin: SqlClient) -> None:
     ann = await api.register()
-    for table, row in (await create_all(ann)).items():
+    for table, row in reversed((await create_all(ann)).items()):
         path = f"/api/{table}/{row['id']}"
         assert row["company_id"] == ann.company_id
         assert (await ann.get(path)).body["data"] == row
@@ -29,6 +29,28 @@ async def test_every_table_can_be_created_read_listed_changed_and_deleted(api: A
     origins = admin.rows("SELECT DISTINCT kind, company_id, login_id FROM sync_origins WHERE login_id = %s", ann.login_id)
     assert origins == [("api", ann.company_id, ann.login_id)]
     assert admin.value("SELECT COUNT(*) FROM sync_changes") == 0, "only the tailer writes the change log"
+
+
+async def test_the_accounting_rules_hold_here_too(api: Api) -> None:
+    ann = await api.register()
+    sale = await create(ann, "transactions", is_posted=True, total_amount="5.00")
+    account = await create(ann, "accounts")
+    entry = {"account_id": account["id"], "transaction_id": sale["id"], "debit": "5.00"}
+    for reply, code in (
+        (await ann.patch(f"/api/transactions/{sale['id']}", {"total_amount": 6}), "immutable"),
+        (await ann.delete(f"/api/transactions/{sale['id']}"), "immutable"),
+        (await ann.post("/api/transaction_lines", {"transaction_id": sale["id"], "line_amount": "4.00"}), "unbalanced"),
+        (await ann.post("/api/account_transactions", {**VALUES["account_transactions"], **entry}), "unbalanced"),
+        (await ann.post("/api/account_transactions", {**VALUES["account_transactions"], **entry, "debit": "-1"}), "unbalanced"),
+    ):
+        assert (reply.status, reply.code) == (409, code)
+    assert (await ann.post("/api/transaction_lines", {"transaction_id": sale["id"], "line_amount": "5.00"})).status == 201
+    product = await create(ann, "products")
+    await create(ann, "stock_ledger", product_id=product["id"])
+    assert (await ann.delete(f"/api/products/{product['id']}")).code == "referenced"
+    await ann.patch(f"/api/companies/{ann.company_id}", {"books_locked_until": "2026-02-03"})
+    locked = await ann.post("/api/payment_ins", VALUES["payment_ins"])
+    assert (locked.status, locked.code, locked.body["details"]) == (409, "period_locked", {"first_open_date": "2026-02-04"})
 
 
 async def test_the_origin_row_is_first_and_carries_the_request_id(api: Api, admin: SqlClient) -> None:

@@ -92,7 +92,7 @@ def write_push(sql: SqlClient, company: int, local_id: str = "p-1") -> int:
     return origin
 
 
-def dump(sql: SqlClient) -> dict[str, list[Mapping[str, Any]]]:
+def dump(sql: SqlClient) -> dict[str, list[dict[str, Any]]]:
     """Every byte of the change log's tables."""
     found = {}
     with sql.connection.cursor(DictCursor) as cursor:
@@ -102,7 +102,7 @@ def dump(sql: SqlClient) -> dict[str, list[Mapping[str, Any]]]:
     return found
 
 
-def load(sql: SqlClient, dumped: dict[str, list[Mapping[str, Any]]]) -> None:
+def load(sql: SqlClient, dumped: Mapping[str, list[dict[str, Any]]]) -> None:
     """Put a dump back, so that one failed test does not fail the next."""
     with sql.connection.cursor() as cursor:
         for table, rows in dumped.items():

@@ -107,15 +107,9 @@ def test_whatever_is_taken_out_comes_back_byte_for_byte(
 ) -> None:
     chance = random.Random(seed)
     share = chance.choice((0.02, 0.2, 0.7))
-    for row in whole["sync_changes"]:
-        if chance.random() < share:
-            sql.rows("DELETE FROM sync_changes WHERE version = %s", row["version"])
-    for row in whole["sync_tx"]:
-        if chance.random() < share:
-            sql.rows("DELETE FROM sync_tx WHERE tx = %s", row["tx"])
-    for row in whole["sync_live"]:
-        if chance.random() < share / 4:
-            sql.rows("DELETE FROM sync_live WHERE company_id = %s AND version = %s", row["company_id"], row["version"])
+    for table, key, part in (("sync_changes", "version", share), ("sync_tx", "tx", share), ("sync_live", "version", share / 4)):
+        gone = [row[key] for row in whole[table] if chance.random() < part]
+        sql.rows(f"DELETE FROM {table} WHERE {key} IN %s", [*gone, 0])
     replayed(database, start)
 
 

@@ -26,7 +26,7 @@ from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
 from api.push_answer import answer_push
 from api.push_apply import apply_run
-from api.push_context import PushContext
+from api.push_context import PushContext, existing_id
 from api.push_plan import plan_groups, referenced_keys, split_runs
 from api.push_request import PushedChange, PushRequest, parse_push
 from api.push_rows import lock_push_rows
@@ -140,7 +140,7 @@ async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[
         return verdicts
     await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
     context.rows.undo_to(mark)
-    return [_undone(change, verdicts) for change in group]
+    return [_undone(context, change, verdicts) for change in group]
 
 
 async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
@@ -161,13 +161,13 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
     return refusal(verdict.change, refused, record_id=None if verdict.is_maker else verdict.record_id)
 
 
-def _undone(change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
         return replace(own, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
-    record_id = own.record_id if own is not None and not own.is_maker else None
+    record_id = existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
     refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})
     return refusal(change, refused, record_id=record_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from api.identity import LOCAL_ID_CHARACTERS_MAX
-from api.push_context import PushContext, was_ever_here
+from api.push_context import PushContext, existing_id, was_ever_here
 from api.push_edit import delete_record, update_record
 from api.push_insert import insert_records
 from api.push_request import PushedChange
@@ -41,9 +41,13 @@ async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[V
 
 
 async def _apply(context: PushContext, change: PushedChange) -> Verdict:
-    record_id: int | None = None
     try:
         table = _check(context.scope, change)
+    except Refused as refused:
+        record_id = existing_id(context, change) if refused.code == "forbidden" else None
+        return refusal(change, refused, record_id=record_id)
+    record_id = None
+    try:
         if change.operation == Operation.INSERT:
             return (await insert_records(context, table, [change]))[0]
         target = target_id(change, context.rows.references.records)

@@ -14,11 +14,11 @@ from api.duplicates import duplicate_refusal
 from api.identity import Install, RecordIdentity
 from api.push_plan import LocalKey
 from api.push_request import PushedChange
-from api.push_rows import PushRows, Row
+from api.push_rows import PushRows, Row, target_id
 from api.references import Unresolved
 from api.scope import Scope
 from api.verdicts import Refused
-from schema.tables import Table
+from schema.tables import TABLES, Table
 
 _KNOWN_RECORD = "SELECT 1 FROM sync_live WHERE company_id = %s AND table_name = %s AND record_id = %s"
 
@@ -76,6 +76,19 @@ async def was_ever_here(context: PushContext, table: Table, record_id: int) -> b
     """Whether the company once had a row that is gone now: removed by plain SQL, it stands in the change log as deleted."""
     params = (context.scope.company_id, table.name, record_id)
     return await context.session.fetch_one(_KNOWN_RECORD, params) is not None
+
+
+def existing_id(context: PushContext, change: PushedChange) -> int | None:
+    """Return the record of a change that was refused before its row was looked at, where there is one that this user may read."""
+    table = TABLES.get(change.table)
+    if table is None or table.name not in context.scope.readable:
+        return None
+    record_id = target_id(change, context.rows.references.records)
+    if change.operation == "INSERT":
+        if record_id is not None:
+            return record_id
+        record_id = change.record_id
+    return record_id if context.rows.get(table, record_id) is not None else None
 
 
 def defaults_of(table: Table) -> Row:

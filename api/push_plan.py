@@ -74,7 +74,8 @@ def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:
     for change in changes:
         needed = {inserts[key] for key in referenced_keys(change) if key in inserts}
         for key in _record_keys(change):
-            if key in last_of:
+            is_first_insert = inserts.get(key) == change.seq
+            if key in last_of and not is_first_insert:
                 needed.add(last_of[key])
             elif change.operation != "INSERT" and key in inserts:
                 needed.add(inserts[key])

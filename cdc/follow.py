@@ -21,7 +21,10 @@ from cdc.log import LargeTx, append
 from cdc.state import State
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
 from schema.errors import Halt
+from schema.logs import get_logger
 from schema.settings import Settings
+
+log = get_logger(__name__)
 
 QUIET_GTIDS_MAX = 10_000
 
@@ -56,6 +59,15 @@ class Follower:
 
     def take(self, item: Item) -> None:
         """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
+        try:
+            self._take(item)
+        except Halt as halt:
+            if self._tx is not None:
+                begin = self._tx.begin
+                halt.details = {"gtid": str(begin.gtid), "file": begin.file, "pos": begin.pos, **halt.details}
+            raise
+
+    def _take(self, item: Item) -> None:
         match item:
             case Rows():
                 self._add_rows(item)
@@ -64,14 +76,21 @@ class Follower:
             case TxEnd():
                 self._end(item)
             case Ddl():
-                self._check(item)
+                check_ddl(item, self._connection, self._database)
             case Heartbeat():
                 self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
 
     def _add_rows(self, rows: Rows) -> None:
         tx = self._open_tx()
-        tx.add(rows)
+        try:
+            tx.add(rows)
+        except Halt:
+            raise
+        except Exception as problem:  # whatever it is, it would be met again: better a place and a reason than a restart loop
+            log.error("derive_failed", exc_info=True, gtid=str(tx.begin.gtid), table=rows.table)
+            reason = f"rows of {rows.table} cannot be made changes: {type(problem).__name__}"
+            raise Halt("not_derivable", reason, hint="report this with the binlog file; the stack is in the log") from problem
         if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
             if self._large is None:
                 self.append_pending()
@@ -136,14 +155,6 @@ class Follower:
         self._committed_at = self._clock()
         self._is_checkpoint_due = False
         self._appended(before, self.state, batch)
-
-    def _check(self, ddl: Ddl) -> None:
-        try:
-            check_ddl(ddl, self._connection, self._database)
-        except Halt as halt:
-            begin = self._open_tx().begin
-            halt.details = {"gtid": str(begin.gtid), "file": begin.file, "pos": begin.pos, **halt.details}
-            raise
 
     def _open_tx(self) -> TxBuilder:
         if self._tx is None:

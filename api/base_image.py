@@ -32,7 +32,7 @@ SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ version FROM chain ORDE
 """
 _READ_IMAGES = "SELECT version, data, sealed FROM sync_changes WHERE company_id = %s AND version IN ({marks})"
 _READ_PUSHED = """
-SELECT p.payload, t.first_version FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
+SELECT p.payload, t.first_version, p.is_maker FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
 WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = %s AND p.device_id = %s
     AND p.operation <> 'DELETE' AND p.is_change
 ORDER BY p.id DESC LIMIT %s
@@ -44,13 +44,14 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Pushed:
     """An earlier change of this device to the record that took effect: `values` as it sent them; `version` where its tx begins in
-    the change log, None while the tailer has not passed it.
+    the change log, None while the tailer has not passed it; `is_maker`: it made the record.
 
     What was refused does not count: a refused edit sent again, alone or in a whole row, meets the same verdict.
     """
 
     values: dict[str, Any]
     version: int | None
+    is_maker: bool = False
 
     def is_since(self, image_version: int) -> bool:
         """Whether the image does not hold it yet."""
@@ -83,24 +84,26 @@ async def find_base(
     sent: Row,
     cursors: Sequence[int] | int,
     said: Row,
+    *,
+    is_new: bool,
 ) -> Base:
     """Return the base of a change to `record`, whose row is `server` now and of which the device says `sent`.
 
     `cursors`: the device's base version, or, newest first, the cursors it may have seen the record at; empty for a device that was
-    never given anything. `said`: what the push under way has said of the record before this change.
+    never given anything. `said`: what the push under way has said of the record before this change; `is_new`: it made the record.
     """
     pushed = await _read_pushed(session, record)
     if said:
-        pushed.append(Pushed(dict(said), None))
+        pushed.append(Pushed(dict(said), None, is_new))
     if isinstance(cursors, int):
         version, image = await _image_at(session, record, cursors)
-        return Base(_believed(image, [p for p in pushed if p.is_since(version)]), version)
+        return Base(_believed(record.table, image, [p for p in pushed if p.is_since(version)]), version)
     if not cursors:
         return Base({**server, **_overlay(pushed)}, 0)
     images = await _images_at(session, record, cursors)
     candidates = []
     for version, image in images:
-        row = _believed(image, [p for p in pushed if p.is_since(version)])
+        row = _believed(record.table, image, [p for p in pushed if p.is_since(version)])
         if row is not None:
             candidates.append((row, version))
     return _likeliest(candidates, columns, sent)
@@ -119,11 +122,14 @@ def _likeliest(candidates: Sequence[tuple[Row, int]], columns: Mapping[str, Colu
     return Base(*candidates[0]) if candidates else Base(None, 0)
 
 
-def _believed(image: Row | None, pushed: Sequence[Pushed]) -> Row | None:
-    """The image with the device's own pushes over it; with neither there is nothing the device can have known."""
-    if image is None and not pushed:
+def _believed(table: Table, image: Row | None, pushed: Sequence[Pushed]) -> Row | None:
+    """The image with the device's own pushes over it. Without one, pushes make a row only where one of them made the record: what
+    it did not send then had its default. An edit alone says nothing of the other columns.
+    """
+    if image is None and not any(push.is_maker for push in pushed):
         return None
-    return {**(image or {}), **_overlay(pushed)}
+    known = image if image is not None else {column.name: column.default for column in table.own}
+    return {**known, **_overlay(pushed)}
 
 
 def _overlay(pushed: Sequence[Pushed]) -> dict[str, Any]:
@@ -156,4 +162,4 @@ async def _read_pushed(session: Session, record: Record) -> list[Pushed]:
     """What the device pushed to the record, oldest first."""
     params = (record.company_id, record.table.name, record.record_id, record.device_id, PUSHES_MAX)
     rows = await session.fetch_all(_READ_PUSHED, params)
-    return [Pushed(orjson.loads(payload), version) for payload, version in reversed(rows)]
+    return [Pushed(orjson.loads(payload), version, bool(is_maker)) for payload, version, is_maker in reversed(rows)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 
 from api.base_image import Base, Record, find_base
 from api.cleaning import Cleaned, clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed
 from api.exactness import compared_columns, is_as_sent, is_exact
 from api.latest import is_latest
-from api.merge import Edits, Outcome, compare, resolve
+from api.merge import Edits, Outcome, Resolution, compare, resolve
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, translated
 from api.push_request import PushedChange
 from api.push_rows import Row
@@ -18,10 +19,23 @@ from api.writes import delete_row, update_row
 from schema.tables import Policy, Table
 from schema.values import is_same
 
-_READ_MERGED = """
-SELECT 1 FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND status = 'merged' AND fingerprint = %s LIMIT 1
+_READ_EARLIER = """
+SELECT id, status, code, is_change FROM sync_pushed
+WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND fingerprint = %s ORDER BY id
 """
+_READ_LATER = """
+SELECT 1 FROM sync_pushed
+WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND is_change AND id > %s LIMIT 1
+"""
+
+
+class Earlier(StrEnum):
+    """What became of this very change when it was sent before."""
+
+    NEVER = "never"
+    APPLIED = "applied"
+    MERGED = "merged"
+    REFUSED = "refused"
 
 
 async def update_record(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Verdict:
@@ -45,7 +59,10 @@ async def delete_record(context: PushContext, table: Table, change: PushedChange
     columns = compared_columns(table, context.scope)
     sent = {n: v for n, v in clean(table, context.scope, change.data, is_insert=False).values.items() if n in columns}
     base = (await _base(context, table, change, record_id, sent)).row
-    if base is None or compare(columns, base, row, {}).is_changed_by_others:
+    earlier = await _earlier(context, table, change, record_id)
+    if earlier in (Earlier.APPLIED, Earlier.MERGED):
+        return Verdict(change, Status.NOOP, record_id=record_id, values=sent, base=base, is_told=True)
+    if earlier is Earlier.REFUSED or base is None or compare(columns, base, row, {}).is_changed_by_others:
         return replace(_conflict(change, record_id, "changed", "others changed the record since"), values=sent, base=base)
     await check_rules(context, table, row, None)
     await delete_row(context.session, table, context.scope.company_id, record_id)
@@ -70,6 +87,11 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
     base = await _base(context, table, change, record_id, sent)
     edits = compare(columns, base.row, row, sent)
     resolution = resolve(table.policy, edits, is_later=await _is_later(context, table, change, record_id, base, edits))
+    earlier = await _earlier(context, table, change, record_id)
+    if earlier is Earlier.REFUSED and edits.device:
+        resolution = Resolution(Outcome.REFUSED, {}, resolution.fields)
+    elif earlier in (Earlier.APPLIED, Earlier.MERGED):
+        resolution = Resolution(Outcome.NOTHING, {}, resolution.fields)
     if resolution.outcome is Outcome.REFUSED:
         conflict = _conflict(change, record_id, "changed", "others changed the record since")
         return replace(conflict, values=sent, base=base.row, fields=resolution.fields, ignored=tuple(cleaned.ignored))
@@ -84,7 +106,7 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
     after = {**row, **resolution.values}
     is_change = any(not is_same(columns[name], value, row.get(name)) for name, value in resolution.values.items())
     status = {Outcome.APPLIED: Status.APPLIED, Outcome.MERGED: Status.MERGED, Outcome.NOTHING: Status.NOOP}[resolution.outcome]
-    if status is Status.NOOP and await _was_merged(context, table, change, record_id):
+    if status is Status.NOOP and earlier is Earlier.MERGED:
         status = Status.MERGED
     return Verdict(
         change,
@@ -109,8 +131,9 @@ async def _base(context: PushContext, table: Table, change: PushedChange, record
         cursors = change.base_version
     else:
         cursors = context.deliveries.base_cursors(table.name, context.last_version)
-    said = context.rows.said(table, record_id)
-    return await find_base(context.session, record, compared_columns(table, context.scope), row, sent, cursors, said)
+    said, is_new = context.rows.said(table, record_id), context.rows.first_said(table, record_id) is not None
+    columns = compared_columns(table, context.scope)
+    return await find_base(context.session, record, columns, row, sent, cursors, said, is_new=is_new)
 
 
 async def _is_later(context: PushContext, table: Table, change: PushedChange, record_id: int, base: Base, edits: Edits) -> bool:
@@ -126,10 +149,21 @@ def _record(context: PushContext, table: Table, record_id: int) -> Record:
     return Record(context.scope.company_id, table, record_id, context.install.device_id)
 
 
-async def _was_merged(context: PushContext, table: Table, change: PushedChange, record_id: int) -> bool:
-    """Whether this very change was sent before and merged: a retry gets the same verdict."""
-    params = (context.scope.company_id, table.name, record_id, context.install.device_id, change.fingerprint())
-    return await context.session.fetch_one(_READ_MERGED, params) is not None
+async def _earlier(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Earlier:
+    """Whether this very change was sent before, by its fingerprint: a retry has no second effect, and meets the same verdict,
+    whatever the device was given since. Without a timestamp nothing tells a retry from the same edit made again.
+    """
+    if change.timestamp is None or context.rows.said(table, record_id):
+        return Earlier.NEVER
+    key = (context.scope.company_id, table.name, record_id, context.install.device_id)
+    for pushed_id, status, code, is_change in await context.session.fetch_all(_READ_EARLIER, (*key, change.fingerprint())):
+        if status == Status.CONFLICT and code == "changed":
+            return Earlier.REFUSED
+        if is_change:
+            is_newest = await context.session.fetch_one(_READ_LATER, (*key, pushed_id)) is None
+            found = Earlier.MERGED if status == Status.MERGED else Earlier.APPLIED
+            return found if is_newest else Earlier.NEVER
+    return Earlier.NEVER
 
 
 def _conflict(change: PushedChange, record_id: int, code: str, message: str) -> Verdict:

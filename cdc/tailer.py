@@ -52,6 +52,7 @@ class Tailer:
         self._announcer = Announcer(settings, database=self._address.database)
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._has_connected = False
+        self._was_ready = False
 
     def stop(self) -> None:
         """End `run` after the commit that is under way."""
@@ -87,7 +88,7 @@ class Tailer:
         try:
             migrations.check_current(connection)
             database_check.check(connection, self._address.database)
-            require_ready(connection, self._settings)
+            self._require_ready(connection)
             self._take_lease(connection, standby=standby)
             if not self._stopped.is_set():
                 self._follow(connection, read_start(connection))
@@ -95,6 +96,16 @@ class Tailer:
             raise _classed(problem) from problem
         finally:
             connection.close()
+
+    def _require_ready(self, connection: Connection[Any]) -> None:
+        """What is wrong at start stays wrong until somebody mends it; later, as a failover that is read-only for a moment, it may pass."""
+        try:
+            require_ready(connection, self._settings)
+        except StartError as problem:
+            if self._was_ready:
+                raise Retry(problem.code, problem.message) from problem
+            raise
+        self._was_ready = True
 
     def _take_lease(self, connection: Connection[Any], *, standby: bool) -> None:
         is_waiting = False
@@ -176,7 +187,7 @@ class Tailer:
                 connection.close()
         except (pymysql.err.MySQLError, OSError) as problem:
             log.warning("halt_not_recorded", error=type(problem).__name__)
-        log.error("halted", code=halt.code, reason=halt.message, hint=halt.hint, **halt.details)
+        log.error("halted", code=halt.code, reason=halt.message, hint=halt.hint, details=halt.details)
 
 
 def _refused_at_start(problem: pymysql.err.OperationalError) -> StartError:

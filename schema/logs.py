@@ -16,19 +16,19 @@ class EventLogger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def debug(self, event: str, **fields: Any) -> None:
+    def debug(self, event: str, /, **fields: Any) -> None:
         """Log what only a developer wants to see."""
         self._write(logging.DEBUG, event, fields)
 
-    def info(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, /, **fields: Any) -> None:
         """Log what happened."""
         self._write(logging.INFO, event, fields)
 
-    def warning(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, /, **fields: Any) -> None:
         """Log what an operator should look at."""
         self._write(logging.WARNING, event, fields)
 
-    def error(self, event: str, *, exc_info: bool = False, **fields: Any) -> None:
+    def error(self, event: str, /, *, exc_info: bool = False, **fields: Any) -> None:
         """Log what failed; with `exc_info` the stack goes to the log (never to a client)."""
         self._write(logging.ERROR, event, fields, exc_info=exc_info)
 

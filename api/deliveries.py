@@ -34,6 +34,10 @@ class TableDelivery:
             recent=_with_cursor(self.recent, cursor),
         )
 
+    @property
+    def sure(self) -> int:
+        return self.delivered
+
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
         delivered = self.delivered if last_version is None else min(last_version, self.answered)
@@ -78,6 +82,10 @@ class Deliveries:
         if not self.tables:
             return last_version
         return min(last_version, *(self.tables[t].answered if t in self.tables else 0 for t in tables))
+
+    def is_known(self, tables: Iterable[str], last_version: int) -> bool:
+        """Whether an empty page after a pull from `last_version` (as lowered) says nothing new."""
+        return all(table in self.tables and self.tables[table].delivered <= last_version for table in tables)
 
     def pulled(self, tables: Iterable[str], last_version: int, cursor: int, *, head: int, min_version: int) -> Deliveries:
         """After a pull of these tables from `last_version` (as lowered) was answered with `cursor`."""

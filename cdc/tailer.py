@@ -98,7 +98,7 @@ class Tailer:
             connection.close()
 
     def _require_ready(self, connection: Connection[Any]) -> None:
-        """What is wrong at start stays wrong until somebody mends it; later, as a failover that is read-only for a moment, it may pass."""
+        """What is wrong at start stays so until somebody mends it; later it may pass, as a failover that is read-only for a moment."""
         try:
             require_ready(connection, self._settings)
         except StartError as problem:

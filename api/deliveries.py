@@ -17,31 +17,38 @@ RECENT_CURSORS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class TableDelivery:
-    """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before."""
+    """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before.
+
+    `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
+    nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
+    """
 
     answered: int
     delivered: int
     recent: tuple[int, ...] = ()
     earlier: tuple[int, ...] = ()
+    sure: int = 0
+    asked: int = -1
 
     def pulled(self, last_version: int, cursor: int) -> TableDelivery:
         """After a pull from `last_version` was answered with `cursor`."""
         is_proof = last_version >= self.delivered
+        is_sure_proof = last_version >= self.sure and last_version > self.asked
         return replace(
             self,
             answered=max(self.answered, cursor),
             delivered=cursor if is_proof else min(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
+            sure=cursor if is_sure_proof else min(self.sure, cursor),
+            asked=max(self.asked, last_version),
         )
-
-    @property
-    def sure(self) -> int:
-        return self.delivered
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
-        delivered = self.delivered if last_version is None else min(last_version, self.answered)
-        return replace(self, delivered=delivered, recent=(), earlier=self.recent)
+        if last_version is None:
+            return replace(self, recent=(), earlier=self.recent, asked=-1)
+        given = min(last_version, self.answered)
+        return replace(self, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
 
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
@@ -50,7 +57,12 @@ class TableDelivery:
             answered=max(self.answered, cursor),
             delivered=max(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
+            sure=max(self.sure, cursor),
         )
+
+    def is_known(self, last_version: int) -> bool:
+        """Whether an empty page after `last_version` says nothing new."""
+        return max(self.delivered, self.sure) <= last_version <= self.asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Deliveries:
 
     def is_known(self, tables: Iterable[str], last_version: int) -> bool:
         """Whether an empty page after a pull from `last_version` (as lowered) says nothing new."""
-        return all(table in self.tables and self.tables[table].delivered <= last_version for table in tables)
+        return all(table in self.tables and self.tables[table].is_known(last_version) for table in tables)
 
     def pulled(self, tables: Iterable[str], last_version: int, cursor: int, *, head: int, min_version: int) -> Deliveries:
         """After a pull of these tables from `last_version` (as lowered) was answered with `cursor`."""
@@ -93,7 +105,8 @@ class Deliveries:
         for table in tables:
             known = new.get(table)
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            new[table] = known.pulled(last_version, cursor) if known else TableDelivery(cursor, cursor, (*first, cursor))
+            known = known or TableDelivery(0, 0, first)
+            new[table] = known.pulled(last_version, cursor)
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
@@ -125,6 +138,8 @@ class _Group(msgspec.Struct, omit_defaults=True):
     delivered: int
     recent: list[int] = []
     earlier: list[int] = []
+    sure: int = 0
+    asked: int = -1
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -140,7 +155,10 @@ def encode(deliveries: Deliveries) -> str:
     for name, table in deliveries.tables.items():
         groups.setdefault(table, []).append(name)
     stored = _Stored(
-        [_Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier)) for t, names in groups.items()],
+        [
+            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked)
+            for t, names in groups.items()
+        ],
         deliveries.fresh_head,
         deliveries.zero_min_version,
         deliveries.has_restricted,
@@ -154,7 +172,7 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(group.answered, group.delivered, tuple(group.recent), tuple(group.earlier))
+        name: TableDelivery(group.answered, group.delivered, tuple(group.recent), tuple(group.earlier), group.sure, group.asked)
         for group in stored.groups
         for name in group.tables
     }

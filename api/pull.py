@@ -143,8 +143,7 @@ async def _record(
 ) -> None:
     """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
     tables = asked_tables(scope, pull.tables)
-    is_known = all(table in deliveries.tables and deliveries.tables[table].delivered <= after for table in tables)
-    if is_known and not page.rows and not page.has_more and not is_changed:
+    if deliveries.is_known(tables, after) and not page.rows and not page.has_more and not is_changed:
         return
 
     def pulled(now: Deliveries) -> Deliveries:

@@ -26,7 +26,7 @@ async def read_safe_cursor(
     after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it.
     """
     is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
-    given = {name: table.delivered for name, table in deliveries.tables.items() if name in scope.readable}
+    given = {name: table.sure for name, table in deliveries.tables.items() if name in scope.readable}
     if not given:
         given = {name: last_version or 0 if is_known else 0 for name in TABLES if name in scope.readable}
     if not given:

@@ -8,13 +8,13 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.change_row import ChangeRow, complete_row, inherited_columns, record_of, told_columns
 from cdc.differences import Difference, Kind, columns_that_differ
 from cdc.entries import Entry, PendingTx, Redelivery
-from cdc.expected import complete_row, inherited_columns, kept_redeliveries, record_of, told_columns
+from cdc.expected import kept_redeliveries
 from cdc.gap import Gap
 from cdc.lineage import Lineage, Spool
 from cdc.live_check import LiveCheck
-from cdc.log import ChangeRow
 from cdc.repair import Repair
 from cdc.reread import Part
 from cdc.state import read_state

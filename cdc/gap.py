@@ -9,8 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+from cdc.change_row import ChangeRow
 from cdc.lineage import Lineage, Spool
-from cdc.log import ChangeRow
 from cdc.stored import StoredChange
 
 

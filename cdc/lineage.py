@@ -14,8 +14,8 @@ from typing import IO, Any
 import orjson
 from pymysql.connections import Connection
 
-from cdc.log import ChangeRow
-from cdc.stored import Maker, RecordKey, read_changes, read_newest_before
+from cdc.change_row import ChangeRow, RecordKey
+from cdc.stored import Maker, read_changes, read_newest_before
 
 RECORDS_REMEMBERED_MAX = 100_000
 

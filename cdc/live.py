@@ -8,11 +8,9 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.change_row import RecordKey, record_of
 from cdc.entries import Entry, Redelivery
 from cdc.sql import insert_rows, literal
-
-Key = tuple[int, str, int]
-"""company_id, table, record_id."""
 
 KEYS_PER_QUERY_MAX = 1000
 
@@ -39,12 +37,12 @@ class LiveRecords:
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self._known: dict[Key, LiveRecord | None] = {}
-        self._put: set[Key] = set()
+        self._known: dict[RecordKey, LiveRecord | None] = {}
+        self._put: set[RecordKey] = set()
 
     def read(self, entries: Iterable[Entry | Redelivery]) -> None:
         """Read what is stored of these records, those already known left out."""
-        wanted = {_key(entry) for entry in entries} - self._known.keys()
+        wanted = {record_of(entry) for entry in entries} - self._known.keys()
         keys = sorted(wanted)
         self._known.update(dict.fromkeys(keys))
         for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
@@ -56,11 +54,11 @@ class LiveRecords:
                     maker = (device_id, local_id) if device_id is not None else None
                     self._known[company, table, record] = LiveRecord(version, bool(is_deleted), maker)
 
-    def get(self, key: Key) -> LiveRecord | None:
+    def get(self, key: RecordKey) -> LiveRecord | None:
         """Return a record that was read or put."""
         return self._known.get(key)
 
-    def put(self, key: Key, record: LiveRecord) -> None:
+    def put(self, key: RecordKey, record: LiveRecord) -> None:
         """Take over a newer version."""
         self._known[key] = record
         self._put.add(key)
@@ -72,13 +70,7 @@ class LiveRecords:
         self._put.clear()
 
 
-def _key(entry: Entry | Redelivery) -> Key:
-    if isinstance(entry, Redelivery):
-        return entry.company_id, entry.table, entry.record_id
-    return entry.change.company_id, entry.change.table, entry.change.record_id
-
-
-def _literal(key: Key, record: LiveRecord | None) -> str:
+def _literal(key: RecordKey, record: LiveRecord | None) -> str:
     assert record is not None
     device_id, local_id = record.maker or (None, None)
     return f"({','.join(map(literal, (*key, record.version, record.is_deleted, device_id, local_id)))})"

@@ -7,12 +7,12 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.change_row import ChangeRow, RecordKey
 from cdc.differences import Difference, Kind, columns_that_differ
 from cdc.lineage import key_of, maker_of
-from cdc.log import ChangeRow
 from cdc.repair import Repair
 from cdc.state import read_state
-from cdc.stored import LiveRow, RecordKey, read_live, read_newest_before
+from cdc.stored import LiveRow, read_live, read_newest_before
 
 
 class LiveCheck:

@@ -6,62 +6,28 @@ bounded, and a crash on the way leaves nothing but rows that `trim_above_head` t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import orjson
 from pymysql.connections import Connection
 
+from cdc.change_row import ChangeRow, RecordKey, complete_row, inherited_columns, record_of, told_columns
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.live import LiveRecord, LiveRecords
 from cdc.sql import insert_rows, literal, literal_bytes
 from cdc.state import State, move_state, with_gtids
-from schema.values import rfc3339_from_us
 from schema.versions import advance
 
 CHANGE_COLUMNS = (
     "company_id, version, table_name, record_id, operation, data, sealed, `before`, timestamp, tx, origin, origin_id, "
     "origin_device_id, is_exact, device_id, local_id, for_device, prev_version, chain"
 )
-_TX_COLUMNS = (
+TX_COLUMNS = (
     "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
 )
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeRow:
-    """A row of sync_changes but for its chain hash."""
-
-    company_id: int
-    version: int
-    table: str
-    record_id: int
-    operation: str
-    data: str
-    sealed: str | None
-    before: str | None
-    timestamp: str
-    tx: int
-    origin: str
-    origin_id: int | None
-    origin_device_id: str | None
-    is_exact: bool
-    device_id: str | None
-    local_id: str | None
-    for_device: str | None
-    prev_version: int | None
-
-    def values(self) -> tuple[Any, ...]:
-        """The columns in the table's order."""
-        return tuple(getattr(self, name) for name in self.__slots__)
-
-    def chained(self, chain: bytes) -> bytes:
-        """Return the chain hash of this row after the row whose hash is `chain`."""
-        return hashlib.sha256(chain + orjson.dumps(self.values())).digest()
 
 
 def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]) -> State:
@@ -116,68 +82,31 @@ class PartWriter:
         if tx.is_recorded:
             has_changes = self.state.head > head_before
             versions = (head_before + 1 if has_changes else None, self.state.head)
-            insert_rows(self.connection, f"INSERT INTO sync_tx ({_TX_COLUMNS}) VALUES ", [_tx_literal(self.state, tx, versions)])
+            insert_rows(self.connection, f"INSERT INTO sync_tx ({TX_COLUMNS}) VALUES ", [_tx_literal(self.state, tx, versions)])
 
     def _row(self, tx: PendingTx, entry: Entry | Redelivery, version: int) -> ChangeRow | None:
-        if isinstance(entry, Redelivery):
-            return self._redelivered(tx, entry, version)
-        change = entry.change
-        key = (change.company_id, change.table, change.record_id)
+        key = record_of(entry)
         previous = self.live.get(key)
-        maker = entry.maker or (previous.maker if previous else None)
-        self.live.put(key, LiveRecord(version, change.is_deleted, maker))
-        return ChangeRow(
-            company_id=change.company_id,
-            version=version,
-            table=change.table,
-            record_id=change.record_id,
-            operation=change.operation.value,
-            data=change.data,
-            sealed=change.sealed,
-            before=change.before,
-            timestamp=rfc3339_from_us(tx.commit_time_us),
-            tx=self.state.tx,
-            origin=tx.origin.kind.value,
-            origin_id=tx.origin.id,
-            origin_device_id=tx.origin.device_id,
-            is_exact=entry.is_exact,
-            device_id=maker[0] if maker else None,
-            local_id=maker[1] if maker else None,
-            for_device=None,
-            prev_version=previous.version if previous else None,
-        )
+        told = told_columns(tx, self.state.tx, entry)
+        if isinstance(entry, Redelivery):
+            newest = self._read_newest(key, previous)
+            if newest is None:
+                return None
+            told |= newest
+        row = complete_row(version, told, inherited_columns(entry, previous))
+        if isinstance(entry, Entry):  # a redelivery supersedes nothing, so sync_live does not learn of it
+            maker = (row.device_id, row.local_id) if row.device_id is not None and row.local_id is not None else None
+            self.live.put(key, LiveRecord(version, entry.change.is_deleted, maker))
+        return row
 
-    def _redelivered(self, tx: PendingTx, entry: Redelivery, version: int) -> ChangeRow | None:
-        """The newest image again, for one device; it supersedes nothing, so sync_live does not learn of it."""
-        newest = self.live.get((entry.company_id, entry.table, entry.record_id))
+    def _read_newest(self, key: RecordKey, newest: LiveRecord | None) -> dict[str, Any] | None:
+        """What a redelivery repeats; None where the change log has nothing of the record yet."""
         if newest is None:
             return None
         with self.connection.cursor() as cursor:
-            cursor.execute(_READ_NEWEST, (entry.company_id, newest.version))
+            cursor.execute(_READ_NEWEST, (key[0], newest.version))
             found = cursor.fetchone()
-        if found is None:
-            return None
-        operation, data, sealed = found
-        return ChangeRow(
-            company_id=entry.company_id,
-            version=version,
-            table=entry.table,
-            record_id=entry.record_id,
-            operation=operation,
-            data=data,
-            sealed=sealed,
-            before=None,
-            timestamp=rfc3339_from_us(tx.commit_time_us),
-            tx=self.state.tx,
-            origin=tx.origin.kind.value,
-            origin_id=tx.origin.id,
-            origin_device_id=tx.origin.device_id,
-            is_exact=False,
-            device_id=newest.maker[0] if newest.maker else None,
-            local_id=newest.maker[1] if newest.maker else None,
-            for_device=entry.device_id,
-            prev_version=newest.version,
-        )
+        return dict(zip(("operation", "data", "sealed"), found, strict=True)) if found is not None else None
 
 
 class LargeTx:

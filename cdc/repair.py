@@ -16,10 +16,11 @@ import orjson
 import pymysql
 from pymysql.connections import Connection
 
-from cdc.log import CHANGE_COLUMNS, ChangeRow, change_literal
+from cdc.change_row import ChangeRow, RecordKey
+from cdc.log import CHANGE_COLUMNS, TX_COLUMNS, change_literal
 from cdc.sql import insert_rows, literal
 from cdc.state import read_state
-from cdc.stored import TX_COLUMNS, LiveRow, RecordKey, TxRow
+from cdc.stored import LiveRow, TxRow
 from schema.errors import StartError
 
 CHANGES_PER_COMMIT = 1000

@@ -8,7 +8,8 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from cdc.log import CHANGE_COLUMNS, ChangeRow
+from cdc.change_row import ChangeRow, RecordKey
+from cdc.log import CHANGE_COLUMNS, TX_COLUMNS
 from cdc.sql import literal
 from schema.versions import EMPTY_HEAD
 
@@ -16,14 +17,9 @@ FIRST_CHAIN = bytes(32)
 """The chain hash before the first change."""
 KEYS_PER_QUERY_MAX = 1000
 
-RecordKey = tuple[int, str, int]
-"""company_id, table, record_id."""
 Maker = tuple[str, str]
 """device_id, local_id."""
 
-TX_COLUMNS = (
-    "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
-)
 _READ_TXS = (
     f"SELECT {TX_COLUMNS} FROM sync_tx WHERE epoch IN (SELECT epoch FROM sync_epochs) AND gtid IN ({{gtids}}) ORDER BY epoch"
 )

@@ -98,7 +98,7 @@ class Tailer:
             connection.close()
 
     def _require_ready(self, connection: Connection[Any]) -> None:
-        """What is wrong at start stays so until somebody mends it; later it may pass, as a failover that is read-only for a moment."""
+        """What is wrong at start stays so until somebody mends it; later it may pass, as a failover's read-only moment does."""
         try:
             require_ready(connection, self._settings)
         except StartError as problem:

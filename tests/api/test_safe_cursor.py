@@ -64,6 +64,10 @@ class OneDevice(RuleBasedStateMachine):
 
     @rule(tables=st.sampled_from(LISTS), limit=st.integers(1, 4), is_lost=st.booleans())
     def pull(self, tables: tuple[str, ...], limit: int, is_lost: bool) -> None:
+        if self.is_pull_lost and self.last_request is not None:
+            tables = self.last_request[0]  # a number cannot say which of two lists it was answered for: a lost pull is made again
+        is_lowered = self.deliveries.cursor_for(tables, self.cursor) != self.cursor
+        is_lost = is_lost and not is_lowered  # nor whether a table that was asked for the first time has arrived
         self.last_request = (tables, self.cursor, limit)
         rows, cursor = self._answer_pull(*self.last_request)
         self.is_pull_lost = is_lost
@@ -81,7 +85,8 @@ class OneDevice(RuleBasedStateMachine):
     def push(self, writes: list[tuple[str, bool]], is_lost: bool, is_full: bool) -> None:
         if self.is_pull_lost and not is_full:
             return  # the one thing a client that sends no last_version must not do
-        self.last_request = None  # a request that stays on the line until after the next push is not what a line does
+        if not self.is_pull_lost:
+            self.last_request = None  # a line does not keep a request until after the next push
         self.deliveries = self.deliveries.push_begun(self.cursor if is_full else None)
         for table, is_exact in writes:
             version = self.log.write(table, is_own=is_exact)

@@ -38,41 +38,49 @@ def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]
     """
     connection.begin()
     writer = PartWriter(connection, state)
+    writer.live.read(entry for tx in batch for entry in tx.entries)
     for tx in batch:
         writer.write(tx)
+    writer.flush()
     writer.live.store()
-    return _commit(connection, writer, batch[-1])
+    return _commit(connection, writer)
 
 
 class PartWriter:
-    """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits."""
+    """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits.
+
+    Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx.
+    """
 
     def __init__(self, connection: Connection[Any], state: State) -> None:
         self.connection = connection
         self.state = state
         self.live = LiveRecords(connection)
+        self._changes: list[str] = []
+        self._txs: list[str] = []
+
+    def flush(self) -> None:
+        """Store what has come together."""
+        insert_rows(self.connection, f"INSERT INTO sync_changes ({CHANGE_COLUMNS}) VALUES ", self._changes)
+        insert_rows(self.connection, f"INSERT INTO sync_tx ({TX_COLUMNS}) VALUES ", self._txs)
+        self._changes, self._txs = [], []
 
     def write(self, tx: PendingTx) -> None:
-        """Store a tx that fits a batch, with its row in sync_tx."""
+        """Take a tx that fits a batch, with its row in sync_tx; its records have been read into `live`."""
         first = self.state.head
         self.state = replace(self.state, tx=advance(self.state.tx, 1)) if tx.is_recorded else self.state
         self.write_part(tx)
         self.close_tx(tx, first)
 
     def write_part(self, tx: PendingTx) -> None:
-        """Store these entries under the present tx number."""
-        self.live.read(tx.entries)
-        rows = []
+        """Take these entries under the present tx number."""
         chain = self.state.chain
         version = self.state.head
         for entry in tx.entries:
             row = self._row(tx, entry, advance(version, 1))
             if row is not None:
                 version, chain = row.version, row.chained(chain)
-                rows.append((row, chain))
-        insert_rows(
-            self.connection, f"INSERT INTO sync_changes ({CHANGE_COLUMNS}) VALUES ", (change_literal(r, c) for r, c in rows)
-        )
+                self._changes.append(change_literal(row, chain))
         self.state = replace(self.state, head=version, chain=chain)
 
     def close_tx(self, tx: PendingTx, head_before: int) -> None:
@@ -82,7 +90,7 @@ class PartWriter:
         if tx.is_recorded:
             has_changes = self.state.head > head_before
             versions = (head_before + 1 if has_changes else None, self.state.head)
-            insert_rows(self.connection, f"INSERT INTO sync_tx ({TX_COLUMNS}) VALUES ", [_tx_literal(self.state, tx, versions)])
+            self._txs.append(_tx_literal(self.state, tx, versions))
 
     def _row(self, tx: PendingTx, entry: Entry | Redelivery, version: int) -> ChangeRow | None:
         key = record_of(entry)
@@ -103,6 +111,7 @@ class PartWriter:
         """What a redelivery repeats; None where the change log has nothing of the record yet."""
         if newest is None:
             return None
+        self.flush()  # the newest may be among what has come together
         with self.connection.cursor() as cursor:
             cursor.execute(_READ_NEWEST, (key[0], newest.version))
             found = cursor.fetchone()
@@ -120,16 +129,22 @@ class LargeTx:
     def append_part(self, part: PendingTx) -> None:
         """Store the next entries. They stay invisible; nothing else moves."""
         self._connection.begin()
-        self._writer.write_part(part)
+        self._write(part)
         self._connection.commit()
+
+    def _write(self, part: PendingTx) -> None:
+        self._writer.live.read(part.entries)
+        self._writer.write_part(part)
+        self._writer.flush()
 
     def finish(self, last: PendingTx) -> State:
         """Store the last entries, then show the tx: newest versions, head and checkpoint in one commit. Returns the new state."""
         self._connection.begin()
-        self._writer.write_part(last)
-        self._writer.live.store()
+        self._write(last)
         self._writer.close_tx(last, self._head_before)
-        return _commit(self._connection, self._writer, last)
+        self._writer.flush()
+        self._writer.live.store()
+        return _commit(self._connection, self._writer)
 
 
 def trim_above_head(connection: Connection[Any], state: State) -> int:
@@ -166,7 +181,7 @@ def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int]) -
     return f"({','.join(map(literal, values))})"
 
 
-def _commit(connection: Connection[Any], writer: PartWriter, last: PendingTx) -> State:
+def _commit(connection: Connection[Any], writer: PartWriter) -> State:
     move_state(connection, writer.state)
     connection.commit()
     return writer.state

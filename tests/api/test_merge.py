@@ -1,0 +1,134 @@
+"""Merging, pure: nobody's field is invented, disjoint edits commute, a retry has no second effect (contract §3, Policies)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.merge import Outcome, compare, resolve
+from schema.columns import Column, integer
+from schema.tables import Policy
+
+NAMES = ("a", "b", "c", "d")
+COLUMNS: dict[str, Column] = {name: integer(name, "int", 0, 9) for name in NAMES}
+
+values = st.one_of(st.none(), st.integers(0, 3))
+rows = st.fixed_dictionaries({name: values for name in NAMES})
+edits = st.dictionaries(st.sampled_from(NAMES), values)
+policies = st.sampled_from(list(Policy))
+
+Row = dict[str, Any]
+
+
+def apply(policy: Policy, base: Row | None, server: Row, sent: Row, *, is_later: bool = False) -> tuple[Outcome, Row]:
+    """What becomes of a change, and the row after it."""
+    resolution = resolve(policy, compare(COLUMNS, base, server, sent), is_later=is_later)
+    return resolution.outcome, {**server, **resolution.values}
+
+
+@given(policies, rows, rows, edits, st.booleans())
+def test_every_field_of_the_result_is_the_servers_or_what_was_sent(
+    policy: Policy, base: Row, server: Row, sent: Row, is_later: bool
+) -> None:
+    _, after = apply(policy, base, server, sent, is_later=is_later)
+    assert after.keys() == server.keys()
+    for name, value in after.items():
+        assert value == server[name] or (name in sent and value == sent[name])
+
+
+@given(policies, rows, edits, st.booleans())
+def test_where_nobody_else_changed_anything_the_change_applies_as_sent(policy: Policy, row: Row, sent: Row, is_later: bool) -> None:
+    outcome, after = apply(policy, row, row, sent, is_later=is_later)
+    assert after == {**row, **sent}
+    assert outcome is (Outcome.NOTHING if after == row else Outcome.APPLIED)
+
+
+@given(policies, rows, rows, edits, st.booleans())
+def test_what_was_applied_or_merged_and_is_sent_again_with_itself_as_base_has_no_second_effect(
+    policy: Policy, base: Row, server: Row, sent: Row, is_later: bool
+) -> None:
+    outcome, after = apply(policy, base, server, sent, is_later=is_later)
+    if outcome in (Outcome.APPLIED, Outcome.MERGED):
+        again, still = apply(policy, {**base, **sent}, after, sent, is_later=is_later)
+        assert (again, still) == (Outcome.NOTHING, after)
+
+
+@given(rows, edits, edits)
+def test_disjoint_edits_of_one_base_commute_under_merge(base: Row, one: Row, other: Row) -> None:
+    other = {name: value for name, value in other.items() if name not in one}
+    results = []
+    for first, second in ((one, other), (other, one)):
+        _, between = apply(Policy.MERGE, base, base, first)
+        outcome, after = apply(Policy.MERGE, base, between, second)
+        assert outcome is not Outcome.REFUSED
+        results.append(after)
+    assert results[0] == results[1] == {**base, **one, **other}
+
+
+@given(rows, rows, edits)
+def test_merge_keeps_what_only_one_side_changed_and_the_servers_value_of_what_both_did(base: Row, server: Row, sent: Row) -> None:
+    edited = compare(COLUMNS, base, server, sent)
+    resolution = resolve(Policy.MERGE, edited)
+    after = {**server, **resolution.values}
+    for name in NAMES:
+        is_mine = name in sent and sent[name] != base[name]
+        is_theirs = server[name] != base[name]
+        assert after[name] == (sent[name] if is_mine and not is_theirs else server[name])
+    clashes = {n for n in sent if sent[n] != base[n] and server[n] != base[n] and sent[n] != server[n]}
+    assert set(edited.clashes) == clashes
+    if edited.device:
+        assert set(resolution.fields) == clashes
+
+
+@given(st.sampled_from([Policy.SERVER_WINS, Policy.MANUAL]), rows, rows, edits, st.booleans())
+def test_server_wins_and_manual_leave_a_row_that_others_changed(
+    policy: Policy, base: Row, server: Row, sent: Row, is_later: bool
+) -> None:
+    edited = compare(COLUMNS, base, server, sent)
+    outcome, after = apply(policy, base, server, sent, is_later=is_later)
+    if edited.is_changed_by_others and edited.device:
+        assert (outcome, after) == (Outcome.REFUSED, server)
+
+
+@given(rows, rows, edits)
+def test_latest_is_the_whole_edit_or_nothing(base: Row, server: Row, sent: Row) -> None:
+    edited = compare(COLUMNS, base, server, sent)
+    outcome, after = apply(Policy.LATEST, base, server, sent, is_later=True)
+    assert outcome in (Outcome.APPLIED, Outcome.NOTHING) and after == {**server, **edited.device}
+    outcome, after = apply(Policy.LATEST, base, server, sent, is_later=False)
+    assert outcome is not Outcome.MERGED and after in (server, {**server, **edited.device})
+    if edited.is_changed_by_others:
+        assert after == server
+
+
+@given(policies, rows, edits)
+def test_without_a_base_every_difference_counts_as_changed_by_both(policy: Policy, server: Row, sent: Row) -> None:
+    edited = compare(COLUMNS, None, server, sent)
+    differing = {name for name, value in sent.items() if server[name] != value}
+    assert set(edited.device) == set(edited.clashes) == differing
+    outcome, after = apply(policy, None, server, sent)
+    assert after == server and outcome is (Outcome.REFUSED if differing else Outcome.NOTHING)
+
+
+@given(rows, edits)
+def test_a_field_both_sides_set_to_the_same_value_is_no_clash(base: Row, sent: Row) -> None:
+    for policy in Policy:
+        outcome, after = apply(policy, base, {**base, **sent}, sent)
+        assert (outcome, after) == (Outcome.NOTHING, {**base, **sent})
+
+
+@given(policies, rows, rows, edits)
+def test_absent_keeps_and_columns_that_are_not_compared_never_count(policy: Policy, base: Row, server: Row, sent: Row) -> None:
+    compared = {name: COLUMNS[name] for name in ("a", "b")}
+    resolution = resolve(policy, compare(compared, base, server, sent), is_later=True)
+    assert set(resolution.values) <= set(sent) & {"a", "b"}
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_column_that_the_base_does_not_have_yet_is_unchanged_by_others(policy: Policy) -> None:
+    old = {"a": 1}
+    outcome, after = apply(policy, old, {"a": 1, "b": 2, "c": 3, "d": None}, {"a": 2})
+    assert (outcome, after["a"], after["b"]) == (Outcome.APPLIED, 2, 2)

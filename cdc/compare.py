@@ -11,7 +11,6 @@ from pymysql.connections import Connection
 from cdc.change_row import ChangeRow, complete_row, inherited_columns, record_of, told_columns
 from cdc.differences import Difference, Kind, columns_that_differ
 from cdc.entries import Entry, PendingTx, Redelivery
-from cdc.expected import kept_redeliveries
 from cdc.gap import Gap
 from cdc.lineage import Lineage, Spool
 from cdc.live_check import LiveCheck
@@ -98,7 +97,8 @@ class ChangeComparer:
                     surplus += 1
                     continue
                 yield from self._compare_one(part.tx, row, entry)
-        for redelivery in self._kept(kept_redeliveries(part.tx.entries), last):
+        redeliveries = [entry for entry in part.tx.entries if isinstance(entry, Redelivery)]
+        for redelivery in self._kept(redeliveries, last):
             yield from self._compare_one(part.tx, row, redelivery)
         if surplus:
             note = f"the transaction makes {surplus} more changes than it has versions"

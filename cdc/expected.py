@@ -4,19 +4,11 @@ inherited maker come from the change log itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from cdc.change_row import record_of
-from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.entries import PendingTx
 from cdc.stored import TxRow
 from schema.versions import epoch_of
-
-
-def kept_redeliveries(entries: Sequence[Entry | Redelivery]) -> list[Redelivery]:
-    """Those of a part that can become changes: one of a record that the same part changes has nothing older to repeat."""
-    changed = {record_of(entry) for entry in entries if isinstance(entry, Entry)}
-    return [entry for entry in entries if isinstance(entry, Redelivery) and record_of(entry) not in changed]
 
 
 def told_tx_columns(tx: PendingTx) -> dict[str, Any]:

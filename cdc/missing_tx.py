@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from pymysql.connections import Connection
 
-from cdc.entries import Entry, PendingTx
-from cdc.expected import complete_tx, kept_redeliveries
+from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.expected import complete_tx
 from cdc.reread import Part, read_parts
 from cdc.span import resolve
 from cdc.state import State
@@ -124,7 +124,7 @@ class MissingTxs:
 
 def _count(missing: _Missing, part: Part) -> None:
     missing.changes += sum(isinstance(entry, Entry) for entry in part.tx.entries)
-    missing.redeliveries += len(kept_redeliveries(part.tx.entries))
+    missing.redeliveries += sum(isinstance(entry, Redelivery) for entry in part.tx.entries)
 
 
 def _counts(run: list[_Missing], versions: int) -> list[int] | None:

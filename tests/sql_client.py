@@ -17,6 +17,7 @@ class SqlClient:
     """Autocommit, the administrator's account, text values as Python's types."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         address = settings.admin()
         self.connection = pymysql.connect(
             host=address.host,

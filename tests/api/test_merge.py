@@ -94,14 +94,14 @@ def test_server_wins_and_manual_leave_a_row_that_others_changed(
 
 
 @given(rows, rows, edits)
-def test_latest_is_the_whole_edit_or_nothing(base: Row, server: Row, sent: Row) -> None:
+def test_under_latest_the_later_side_wins_the_whole_record(base: Row, server: Row, sent: Row) -> None:
     edited = compare(COLUMNS, base, server, sent)
     outcome, after = apply(Policy.LATEST, base, server, sent, is_later=True)
-    assert outcome in (Outcome.APPLIED, Outcome.NOTHING) and after == {**server, **edited.device}
+    if edited.device and edited.is_changed_by_others:
+        assert (outcome, after) == (Outcome.APPLIED, {**server, **sent})
     outcome, after = apply(Policy.LATEST, base, server, sent, is_later=False)
-    assert outcome is not Outcome.MERGED and after in (server, {**server, **edited.device})
-    if edited.is_changed_by_others:
-        assert after == server
+    if edited.device and edited.is_changed_by_others:
+        assert (outcome, after) == (Outcome.REFUSED, server)
 
 
 @given(policies, rows, edits)

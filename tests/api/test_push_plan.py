@@ -111,7 +111,7 @@ def pushes(draw: st.DrawFn) -> list[PushedChange]:
     return listed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pushes())
 def test_every_change_is_planned_once_and_groups_are_never_torn(listed: list[PushedChange]) -> None:
     groups = planned(listed)
@@ -123,7 +123,7 @@ def test_every_change_is_planned_once_and_groups_are_never_torn(listed: list[Pus
                 assert place[one.seq] == place[other.seq]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pushes())
 def test_between_groups_what_is_needed_comes_first_and_changes_of_one_record_keep_their_order(listed: list[PushedChange]) -> None:
     groups = planned(listed)
@@ -141,11 +141,13 @@ def test_between_groups_what_is_needed_comes_first_and_changes_of_one_record_kee
         for other in listed:
             is_same = (one.table, one.local_id) == (other.table, other.local_id)
             made_here = first_insert.get((one.table, one.local_id))
-            if is_same and one.seq < other.seq and other.seq != made_here:
+            if is_same and one.seq < other.seq and made_here not in (one.seq, other.seq):
                 assert place[one.seq] <= place[other.seq]
+            if is_same and made_here == one.seq != other.seq:
+                assert place[one.seq] <= place[other.seq], "the INSERT comes first"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pushes())
 def test_runs_are_inserts_of_one_table_under_different_local_ids(listed: list[PushedChange]) -> None:
     runs = split_runs(listed)

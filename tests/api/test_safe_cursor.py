@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from api.deliveries import Deliveries, decode, encode
 from tests.api.conftest import Api
@@ -22,6 +22,7 @@ from tests.sql_client import SqlClient
 
 TABLES = ("parties", "products", "settings")
 LISTS = (("parties",), ("products", "settings"), TABLES)
+SELDOM = st.sampled_from([False, False, False, True])
 
 
 @dataclass
@@ -46,11 +47,7 @@ class Log:
 
 
 class OneDevice(RuleBasedStateMachine):
-    """A device and its server's memory of it. Changes it did not get must still be to come.
-
-    Either the line loses and doubles, or the device asks for now these and now those tables: a number alone cannot say which of two
-    lists it was answered for.
-    """
+    """A device and its server's memory of it. Changes it did not get must still be to come."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,44 +55,17 @@ class OneDevice(RuleBasedStateMachine):
         self.deliveries = Deliveries()
         self.given: set[int] = set()
         self.cursor = 0
-        self.is_line_good = False
         self.is_pull_lost = False
-        self.last_request: tuple[tuple[str, ...], int, int] | None = None
-
-    @initialize(is_line_good=st.booleans())
-    def choose(self, is_line_good: bool) -> None:
-        self.is_line_good = is_line_good
 
     @rule(table=st.sampled_from(TABLES), count=st.integers(1, 3))
     def others_write(self, table: str, count: int) -> None:
         for _ in range(count):
             self.log.write(table)
 
-    @rule(tables=st.sampled_from(LISTS), limit=st.integers(1, 4), is_lost=st.booleans())
-    def pull(self, tables: tuple[str, ...], limit: int, is_lost: bool) -> None:
-        if self.is_line_good:
-            is_lost = False
-        else:
-            tables = TABLES
-        self.last_request = (tables, self.cursor, limit)
-        rows, cursor = self._answer_pull(*self.last_request)
-        self.is_pull_lost = is_lost
-        if not is_lost:
-            self.given |= set(rows)
-            self.cursor = cursor
-
-    @precondition(lambda self: self.last_request is not None and not self.is_line_good)
-    @rule()
-    def the_line_delivers_the_last_pull_again_and_drops_its_answer(self) -> None:
-        assert self.last_request is not None
-        self._answer_pull(*self.last_request)
-
-    @rule(writes=st.lists(st.tuples(st.sampled_from(TABLES), st.booleans()), max_size=3), is_lost=st.booleans(), is_full=st.booleans())
+    @rule(writes=st.lists(st.tuples(st.sampled_from(TABLES), st.booleans()), max_size=3), is_lost=SELDOM, is_full=SELDOM)
     def push(self, writes: list[tuple[str, bool]], is_lost: bool, is_full: bool) -> None:
         if self.is_pull_lost and not is_full:
             return  # the one thing a client that sends no last_version must not do
-        if not self.is_pull_lost:
-            self.last_request = None  # a line does not keep a request until after the next push
         self.deliveries = self.deliveries.push_begun(self.cursor if is_full else None)
         for table, is_exact in writes:
             version = self.log.write(table, is_own=is_exact)
@@ -123,6 +93,11 @@ class OneDevice(RuleBasedStateMachine):
         assert cursor == self.log.head
         self.deliveries = kept
 
+    def _pull(self, tables: tuple[str, ...], limit: int) -> None:
+        rows, self.cursor = self._answer_pull(tables, self.cursor, limit)
+        self.given |= set(rows)
+        self.is_pull_lost = False
+
     def _answer_pull(self, tables: tuple[str, ...], last_version: int, limit: int) -> tuple[list[int], int]:
         start = self.deliveries.cursor_for(tables, last_version)
         rows = self.log.after(start, tables)
@@ -146,8 +121,36 @@ class OneDevice(RuleBasedStateMachine):
         assert self.deliveries == deliveries
 
 
-TestOneDevice = OneDevice.TestCase
-TestOneDevice.settings = settings(max_examples=100, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+class OnABadLine(OneDevice):
+    """Answers are lost, and requests arrive twice, the answer of one of them going nowhere."""
+
+    @rule(limit=st.integers(1, 4), is_lost=SELDOM, between=st.integers(0, 2), is_doubled=st.booleans())
+    def pull(self, limit: int, is_lost: bool, between: int, is_doubled: bool) -> None:
+        start = self.cursor
+        if is_lost:
+            self._answer_pull(TABLES, start, limit)
+            self.is_pull_lost = True
+        else:
+            self._pull(TABLES, limit)
+        if is_doubled:
+            self.others_write("parties", between)
+            self._answer_pull(TABLES, start, limit)
+
+
+class WithChangingLists(OneDevice):
+    """The device asks for now these and now those tables with one cursor. On a good line: a number alone cannot say which of two
+    lists it was answered for.
+    """
+
+    @rule(tables=st.sampled_from(LISTS), limit=st.integers(1, 4))
+    def pull(self, tables: tuple[str, ...], limit: int) -> None:
+        self._pull(tables, limit)
+
+
+TestOnABadLine = OnABadLine.TestCase
+TestWithChangingLists = WithChangingLists.TestCase
+_SETTINGS = settings(max_examples=200, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+TestOnABadLine.settings = TestWithChangingLists.settings = _SETTINGS
 
 
 def test_a_device_without_memory_is_believed() -> None:

@@ -1,0 +1,186 @@
+"""Plays one script against the servers, then lets everybody sync until nothing moves, and has the result checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from tests.api.conftest import Person
+from tests.convergence.checks import check_devices, check_log, check_rows
+from tests.convergence.edits import edit, sell, write_sql
+from tests.convergence.lab import Lab
+from tests.convergence.phone import Phone, Trip
+from tests.convergence.script import Move, PhoneSpec, Script, write_script
+from tests.convergence.witness import Answers, must
+from tests.device import Habit
+
+ROUNDS_MAX = 12
+BOTH = 2
+
+
+class RunFailed(AssertionError):
+    """A seed that did not converge; the message is its trace."""
+
+
+@dataclass
+class Run:
+    """One seed under way."""
+
+    lab: Lab
+    script: Script
+    companies: list[int]
+    people: tuple[Person, Person, Person]
+    answers: Answers = field(default_factory=Answers)
+    phones: list[list[Phone]] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+    retired: list[Phone] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.phones = [self._buy(number, spec) for number, spec in enumerate(self.script.phones)]
+
+    def _buy(self, number: int, spec: PhoneSpec, edition: int = 1) -> list[Phone]:
+        """A phone with nothing on it, one store for each company it works for."""
+        companies = range(len(self.companies)) if spec.company is None else [spec.company]
+        person = self.people[BOTH if spec.company is None else spec.company]
+        is_kept = spec.habit is Habit.FULL and edition > 1
+        device_id = f"{self.companies[0]}-{number}" if is_kept else f"{self.companies[0]}-{number}-{edition}"
+        clock = _clock(spec)
+        return [
+            Phone(
+                self.lab.line(person, device_id, self.companies[company], is_hasty=False),
+                spec.habit,
+                clock=clock,
+                name=f"phone {number}" + ("" if spec.company is not None else f" in company {company}"),
+                install_id=f"install {edition}" if spec.habit is Habit.FULL else "",
+                witness=self.answers,
+            )
+            for company in companies
+        ]
+
+    async def play(self, move: Move) -> None:
+        """One move; what it did goes into the trace."""
+        rng = Random(move.seed)
+        match move.kind:
+            case "edit" | "sell":
+                phone = rng.choice(self.phones[move.who])
+                did = edit(phone, rng) if move.kind == "edit" else sell(phone, rng)
+                self._note(f"{phone.name} {did}")
+            case "sync":
+                await self._sync(rng.choice(self.phones[move.who]), move.trip, is_hasty=move.is_hasty)
+            case "sql":
+                did = await asyncio.to_thread(write_sql, self.lab.sql, self.companies[move.who], rng)
+                self._note(f"company {move.who}: {did}")
+            case "reinstall":
+                self._reinstall(move.who)
+            case "together":
+                self._note("together:")
+                await asyncio.gather(*(self.play(one) for one in move.together))
+            case _:
+                self._note(move.kind)
+                self._tailer(move.kind)
+
+    async def rest(self) -> None:
+        """Everybody syncs until a whole round brings nothing new; a device gets a bounded number of syncs."""
+        self.lab.tailer.resume()
+        self._note("at rest:")
+        for _ in range(ROUNDS_MAX):
+            await self.lab.wait_for_tailer()
+            before = self._state()
+            for phone in self._all_phones():
+                await self._sync(phone, Trip(), is_hasty=False)
+            if self._state() == before and await self.lab.wait_for_tailer() == before[0]:
+                return
+        must(False, f"not quiet after {ROUNDS_MAX} rounds")
+
+    async def check(self) -> None:
+        """Raises Divergence."""
+        oracle = [await asyncio.to_thread(self.lab.oracle.rows, company) for company in self.companies]
+        await check_devices(self._all_phones(), dict(zip(self.companies, oracle, strict=True)))
+        await asyncio.to_thread(check_log, self.lab, self.companies, self.answers)
+        await asyncio.to_thread(check_rows, self.lab, self.companies, self.answers)
+
+    async def _sync(self, phone: Phone, trip: Trip, *, is_hasty: bool) -> None:
+        before = phone.line
+        person = self.people[0]
+        token = before.token
+        line = self.lab.line(person, before.device_id, before.company_id or 0, is_hasty=is_hasty)
+        line.token = token
+        phone.line = line
+        said = await phone.travel(trip)
+        for stores in self.phones:
+            if phone in stores:
+                for twin in stores:
+                    twin.cursor = phone.cursor
+        self._note(f"{phone.name} syncs{' hastily' if is_hasty else ''} {_short(trip)}: {said}")
+
+    def _reinstall(self, who: int) -> None:
+        spec = self.script.phones[who]
+        edition = 2 + sum(phone.name.startswith(f"phone {who}") for phone in self.retired)
+        self._note(f"phone {who} is reinstalled")
+        self.retired += self.phones[who][:1]
+        self.phones[who] = self._buy(who, spec, edition)
+
+    def _tailer(self, kind: str) -> None:
+        match kind:
+            case "pause tailer":
+                self.lab.tailer.pause()
+            case "resume tailer":
+                self.lab.tailer.resume()
+            case _:
+                self.lab.tailer.kill()
+                self.lab.tailer.start()
+
+    def _all_phones(self) -> list[Phone]:
+        return [phone for stores in self.phones for phone in stores]
+
+    def _state(self) -> tuple[object, ...]:
+        """What changes as long as there is something to say."""
+        head = self.lab.admin.value("SELECT head FROM sync_state")
+        return (head, *((phone.cursor, len(phone.outbox), len(phone.rows)) for phone in self._all_phones()))
+
+    def _note(self, line: str) -> None:
+        self.trace.append(line)
+
+
+async def run_seed(lab: Lab, seed: int) -> Answers:
+    """Play and check one seed. Raises RunFailed with the trace."""
+    script = write_script(seed)
+    companies, people = await lab.open_companies()
+    run = Run(lab, script, companies, people)
+    try:
+        for move in script.moves:
+            await run.play(move)
+        await run.rest()
+        await run.check()
+    except Exception as problem:
+        raise RunFailed(_report(run, problem)) from problem
+    finally:
+        lab.tailer.resume()
+    return run.answers
+
+
+def _report(run: Run, problem: Exception) -> str:
+    phones = [f"  {number}: {spec}" for number, spec in enumerate(run.script.phones)]
+    moves = [f"  {number:3d} {line}" for number, line in enumerate(run.trace)]
+    head = f"seed {run.script.seed} (companies {run.companies}): {type(problem).__name__}: {problem}"
+    return "\n".join([head, "phones:", *phones, "moves:", *moves, head])
+
+
+def _short(trip: Trip) -> str:
+    names = Trip.__slots__  # type: ignore[attr-defined]
+    default = Trip()
+    return ", ".join(f"{n}={getattr(trip, n)}" for n in names if getattr(trip, n) != getattr(default, n))
+
+
+def _clock(spec: PhoneSpec) -> Callable[[], str]:
+    """The phone's clock: off by so many seconds, in steps of so many milliseconds."""
+
+    def now() -> str:
+        at = datetime.now(UTC) + timedelta(seconds=spec.clock_offset_s)
+        ms = at.microsecond // 1000 // spec.clock_step_ms * spec.clock_step_ms
+        return at.replace(microsecond=ms * 1000).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    return now

@@ -1,0 +1,93 @@
+"""What was answered, also to devices that never heard it; each answer is checked where it stands alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.convergence.phone import Phone
+from tests.device import Change
+from tests.oracle import Row, comparable
+
+ACKNOWLEDGED = ("applied", "merged")
+STATUSES = (*ACKNOWLEDGED, "noop", "duplicate", "conflict", "rejected")
+TOLD = {"server_data", "server_version", "server_deleted"}
+
+
+class Divergence(AssertionError):
+    """Something that must never happen."""
+
+
+def must(is_so: bool, message: str) -> None:
+    """Raises Divergence."""
+    if not is_so:
+        raise Divergence(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A write that an answer called applied or merged; `version` None: its answer said `pending`. `row`: what was sent, where
+    nothing else was told.
+    """
+
+    company_id: int
+    device_id: str
+    table: str
+    record_id: int
+    version: int | None
+    row: Row | None
+
+
+@dataclass
+class Answers:
+    """The witness of one run."""
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    records: dict[tuple[int, str, str, str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def pulled(self, phone: Phone, answer: dict[str, Any]) -> None:
+        """A page: ascending versions, each record once, nothing of another company."""
+        changes = answer["changes"]
+        versions = [change["version"] for change in changes]
+        must(versions == sorted(set(versions)), f"{phone.name}: versions do not ascend: {versions}")
+        must(not versions or versions[-1] <= answer["current_version"] <= answer["head_version"], f"{phone.name}: cursor {answer}")
+        records = [(change["table"], change["record_id"]) for change in changes if change["version"]]
+        must(len(records) == len(set(records)), f"{phone.name}: a record came twice in one page: {records}")
+        for change in changes:
+            owner = change["data"]["id" if change["table"] == "companies" else "company_id"]
+            must(owner == phone.line.company_id, f"{phone.name} was given a row of company {owner}: {change}")
+            is_gone = change["data"]["deleted_at"] is not None
+            must(is_gone == (change["operation"] == "DELETE"), f"{phone.name}: {change}")
+
+    def pushed(self, phone: Phone, sent: list[Change], answer: dict[str, Any]) -> None:
+        """An answer to a push: a verdict for each change, every refusal told."""
+        results = answer["results"]
+        must(len(results) == len(sent), f"{phone.name}: {len(sent)} changes, {len(results)} results")
+        must(answer["current_version"] <= answer["head_version"], f"{phone.name}: cursor {answer}")
+        for change, result in zip(sent, results, strict=True):
+            self._judge(phone, change, result, answer)
+
+    def _judge(self, phone: Phone, change: Change, result: dict[str, Any], answer: dict[str, Any]) -> None:
+        what = f"{phone.name}: {change} → {result}"
+        status, record_id = result["status"], result["record_id"]
+        self.counts[status] += 1
+        must(status in STATUSES and result["table"] == change["table"], what)
+        must(status != "conflict" or (TOLD <= result.keys() and record_id is not None), f"a refusal that was not told, {what}")
+        must(status != "rejected" or {"code", "message"} <= result.keys(), f"a rejection without a reason, {what}")
+        if change["operation"] == "INSERT":
+            must((status == "rejected") == (record_id is None), f"record_id, {what}")
+            mapped = answer["id_mappings"].get(change["local_id"])
+            must(mapped == record_id, f"id_mappings has {mapped}, {what}")
+            if record_id is not None:
+                key = (phone.line.company_id or 0, phone.line.device_id, phone.install_id, change["table"], change["local_id"])
+                self.records[key].add(record_id)
+        if status in ACKNOWLEDGED:
+            row = comparable(change["data"]) if change["operation"] != "DELETE" and not TOLD & result.keys() else None
+            must(record_id is not None and (answer["pending"] or "version" in result), f"an acknowledged write without version, {what}")
+            self.acknowledged.append(
+                Acknowledged(
+                    phone.line.company_id or 0, phone.line.device_id, change["table"], record_id, result.get("version"), row
+                )
+            )

@@ -1,6 +1,6 @@
 """What one device was answered and has been given in one company, table by table: the arithmetic of contract §1.3, pure.
 
-*answered* is the newest cursor any answer named for a table: a later `last_version` beyond it does not speak for that table.
+*answered* is the cursor the last answer named for a table: a later `last_version` beyond it does not speak for that table.
 *delivered* is the newest version the device has surely been given: an answer may be lost and a request doubled, so it is the
 smallest cursor answered since the device's last push, or since a later `last_version` proved receipt.
 """
@@ -36,7 +36,7 @@ class TableDelivery:
         is_sure_proof = last_version >= self.sure and last_version > self.asked
         return replace(
             self,
-            answered=max(self.answered, cursor),
+            answered=cursor,
             delivered=cursor if is_proof else min(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
             sure=cursor if is_sure_proof else min(self.sure, cursor),
@@ -48,7 +48,14 @@ class TableDelivery:
         if last_version is None:
             return replace(self, recent=(), earlier=self.recent, asked=-1)
         given = min(last_version, self.answered)
-        return replace(self, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
+        return replace(self, answered=given, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
+
+    def not_beyond(self, cursor: int) -> TableDelivery:
+        """When the device asks for other tables from `cursor`: what this one was answered beyond it has not arrived."""
+        if max(self.answered, self.delivered, self.sure) <= cursor:
+            return self
+        lowered = (min(version, cursor) for version in (self.answered, self.delivered, self.sure))
+        return replace(self, **dict(zip(("answered", "delivered", "sure"), lowered, strict=True)))
 
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
@@ -98,6 +105,13 @@ class Deliveries:
     def is_known(self, tables: Iterable[str], last_version: int) -> bool:
         """Whether an empty page after a pull from `last_version` (as lowered) says nothing new."""
         return all(table in self.tables and self.tables[table].is_known(last_version) for table in tables)
+
+    def asked_from(self, tables: Collection[str], last_version: int) -> Deliveries:
+        """When a pull of these tables arrives, `last_version` as it was sent. A device with one cursor for changing lists is at that
+        version, so what other tables were answered beyond it was lost; of one with a cursor for each list some rows come again.
+        """
+        others = {name: known if name in tables else known.not_beyond(last_version) for name, known in self.tables.items()}
+        return self if others == self.tables else replace(self, tables=others)
 
     def pulled(self, tables: Iterable[str], last_version: int, cursor: int, *, head: int, min_version: int) -> Deliveries:
         """After a pull of these tables from `last_version` (as lowered) was answered with `cursor`."""

@@ -6,7 +6,7 @@ Resolving writes a normal change with an origin of its own; the first resolution
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,35 +14,23 @@ from aiohttp import web
 
 from api.answers import json_answer
 from api.auth import authenticate
-from api.bookkeeping import Bookkeeping, books_of
-from api.cleaning import clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
 from api.push_answer import visible_columns
 from api.requests import malformed, read_company_id, read_device_id, read_json_object, request_id
-from api.scope import Scope, forbidden, heads_of, scope_of
+from api.resolution import CONFLICT_COLUMNS, resolve_conflict
+from api.scope import Scope, forbidden, scope_of
 from api.settling import settle
-from api.writes import delete_row, lock_rows, restore_row, share_company, share_rows, update_row
 from schema.changes import OriginKind
 from schema.errors import SyncError
-from schema.tables import TABLES, Table
 from schema.values import rfc3339
 
 PAGE_ROWS_MAX = 200
 CHOICES = ("server", "client", "merged")
-_COLUMNS = (
-    "id, device_id, user_id, table_name, record_id, local_id, operation, type, code, fields, base, client, server, status, "
-    "resolution, resolved_by, resolved_at, created_at"
-)
 _LIST = f"""
-SELECT {_COLUMNS} FROM sync_conflicts
+SELECT {CONFLICT_COLUMNS} FROM sync_conflicts
 WHERE company_id = %s AND status = %s AND id > %s AND (%s IS NULL OR device_id = %s) ORDER BY id LIMIT %s
-"""
-_LOCK = f"SELECT {_COLUMNS} FROM sync_conflicts WHERE company_id = %s AND id = %s FOR UPDATE"
-_RESOLVE = """
-UPDATE sync_conflicts SET status = 'resolved', resolution = %s, resolved_by = %s, resolved_at = CURRENT_TIMESTAMP(6)
-WHERE company_id = %s AND id = %s
 """
 _LIST_REJECTED = """
 SELECT p.id, p.table_name, p.local_id, p.record_id, p.operation, p.payload, p.code, p.message, o.created_at
@@ -94,7 +82,9 @@ async def handle_resolve(request: web.Request) -> web.Response:
         raise forbidden("this user may not resolve conflicts")
 
     async def work(session: Session) -> tuple[int | None, dict[str, Any]]:
-        return await _resolve(session, scope, request_id(request), conflict_id, choice, data if choice == "merged" else None)
+        kind = OriginKind.DEVICE if scope.device_id else OriginKind.API
+        origin = partial(open_origin, kind=kind, scope=scope, request_id=request_id(request))
+        return await resolve_conflict(session, scope, conflict_id, choice, data if choice == "merged" else None, origin)
 
     try:
         origin_id, answer = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
@@ -105,62 +95,6 @@ async def handle_resolve(request: web.Request) -> web.Response:
     if origin_id is not None:
         await settle(request, origin_id)
     return json_answer({"success": True, **answer})
-
-
-async def _resolve(
-    session: Session, scope: Scope, request_id: str, conflict_id: int, choice: str, data: dict[str, Any] | None
-) -> tuple[int | None, dict[str, Any]]:
-    row = await session.fetch_one(_LOCK, (scope.company_id, conflict_id))
-    if row is None or row[3] not in TABLES:
-        raise SyncError(404, "not_found", "no such conflict")
-    table, record_id = TABLES[row[3]], row[4]
-    if row[13] == "resolved":
-        current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
-        return None, {"already_resolved": True, **_answer(scope, table, conflict_id, row[14], current)}
-    locked_until = await share_company(session, scope.company_id)
-    origin_id = await open_origin(
-        session, kind=OriginKind.DEVICE if scope.device_id else OriginKind.API, scope=scope, request_id=request_id
-    )
-    current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
-    if choice != "server":
-        sent = data if data is not None else orjson.loads(row[11])
-        books = books_of(session, scope.company_id, locked_until)
-        await _write(books, scope, table, current, sent, is_delete=row[6] == "DELETE" and choice == "client")
-    await session.execute(_RESOLVE, (choice, scope.user_id, scope.company_id, conflict_id))
-    after = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
-    return origin_id, {"already_resolved": False, **_answer(scope, table, conflict_id, choice, after)}
-
-
-async def _write(
-    books: Bookkeeping, scope: Scope, table: Table, row: dict[str, Any] | None, sent: dict[str, Any], *, is_delete: bool
-) -> None:
-    """Write a decision as any writer would: converted, permitted, by the rules, and restored where it was deleted meanwhile."""
-    if row is None:
-        raise SyncError(409, "not_applicable", "the row is gone: resolve with server")
-    session, record_id = books.session, int(row["id"])
-    cleaned = clean(table, scope, sent, is_insert=False)
-    if cleaned.problems:
-        raise SyncError(422, "bad_value", "a value cannot be stored", details={"columns": cleaned.problems})
-    name, ids = heads_of(table.name, row, cleaned.values)
-    heads = await share_rows(session, TABLES[name], scope.company_id, ids)
-    if not scope.may_write_row(table.name, row, cleaned.values, heads):
-        raise forbidden()
-    after = None if is_delete else {**row, **cleaned.values}
-    await books.demand(table, row, after)
-    if after is None:
-        await delete_row(session, table, scope.company_id, record_id)
-    else:
-        if row["deleted_at"] is not None:
-            await restore_row(session, table, scope.company_id, record_id)
-        await update_row(session, table, scope.company_id, record_id, cleaned.values)
-    await books.demand_balance(table, row)
-    await books.demand_balance(table, after or row)
-
-
-def _answer(scope: Scope, table: Table, conflict_id: int, choice: str, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    data = visible_columns(scope, table.name, row) if row is not None else {}
-    is_deleted = row is None or row["deleted_at"] is not None
-    return {"conflict_id": conflict_id, "resolution": choice, "server_data": data, "server_deleted": is_deleted}
 
 
 async def _asker(request: web.Request) -> tuple[Scope, str | None]:
@@ -180,6 +114,7 @@ def _page(request: web.Request) -> tuple[int, int]:
 
 
 def _shown(scope: Scope, row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row of CONFLICT_COLUMNS as JSON, with what this role may see."""
     (conflict_id, device_id, user_id, table, record_id, local_id, operation, type_, code, fields, base, client, server, *rest) = row
     status, resolution, resolved_by, resolved_at, created_at = rest
     sides = {"base": base, "client_data": client, "server_data": server}

@@ -21,6 +21,7 @@ class TableDelivery:
 
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
+    `start` is where the last page began: whatever became of that page, the device has all before it.
     """
 
     answered: int
@@ -29,6 +30,7 @@ class TableDelivery:
     earlier: tuple[int, ...] = ()
     sure: int = 0
     asked: int = -1
+    start: int = 0
 
     def pulled(self, last_version: int, cursor: int) -> TableDelivery:
         """After a pull from `last_version` was answered with `cursor`."""
@@ -41,6 +43,7 @@ class TableDelivery:
             recent=_with_cursor(self.recent, cursor),
             sure=cursor if is_sure_proof else min(self.sure, cursor),
             asked=max(self.asked, last_version),
+            start=last_version,
         )
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
@@ -51,11 +54,13 @@ class TableDelivery:
         return replace(self, answered=given, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
 
     def not_beyond(self, cursor: int) -> TableDelivery:
-        """When the device asks for other tables from `cursor`: what this one was answered beyond it has not arrived."""
-        if max(self.answered, self.delivered, self.sure) <= cursor:
+        """When the device asks for other tables from `cursor`: what this one was answered beyond it, since it last asked, may have
+        been lost.
+        """
+        limit = max(cursor, self.start)
+        if max(self.answered, self.sure) <= limit:
             return self
-        lowered = (min(version, cursor) for version in (self.answered, self.delivered, self.sure))
-        return replace(self, **dict(zip(("answered", "delivered", "sure"), lowered, strict=True)))
+        return replace(self, answered=min(self.answered, limit), sure=min(self.sure, limit))
 
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
@@ -154,6 +159,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     earlier: list[int] = []
     sure: int = 0
     asked: int = -1
+    start: int = 0
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -170,7 +176,7 @@ def encode(deliveries: Deliveries) -> str:
         groups.setdefault(table, []).append(name)
     stored = _Stored(
         [
-            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked)
+            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start)
             for t, names in groups.items()
         ],
         deliveries.fresh_head,
@@ -186,9 +192,9 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(group.answered, group.delivered, tuple(group.recent), tuple(group.earlier), group.sure, group.asked)
-        for group in stored.groups
-        for name in group.tables
+        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start)
+        for g in stored.groups
+        for name in g.tables
     }
     return Deliveries(tables, stored.fresh_head, stored.zero_min_version, stored.has_restricted)
 

@@ -143,11 +143,12 @@ async def _record(
 ) -> None:
     """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
     tables = asked_tables(scope, pull.tables)
+    is_changed = is_changed or deliveries.asked_from(tables, pull.last_version) is not deliveries
     if deliveries.is_known(tables, after) and not page.rows and not page.has_more and not is_changed:
         return
 
     def pulled(now: Deliveries) -> Deliveries:
-        seen = _seen_by(scope, now)
+        seen = _seen_by(scope, now).asked_from(tables, pull.last_version)
         return seen.pulled(tables, after, page.last, head=head.version, min_version=head.min_version) if tables else seen
 
     await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)

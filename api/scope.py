@@ -73,6 +73,12 @@ class Scope:
         return all(is_own_sale(table, state, _head(table, state, heads), self.user_id) for state in states)
 
 
+def operator_scope(company_id: int) -> Scope:
+    """Return the scope of an operator at the command line: everything in one company, as no person of it (ids 0)."""
+    owner = ROLES["owner"]
+    return Scope(0, 0, company_id, owner.name, None, owner.readable, owner.writable, owner.may_see_restricted, True)
+
+
 def heads_of(table: str, row: Mapping[str, Any] | None, values: Mapping[str, Any]) -> tuple[str, set[int]]:
     """Return the table and the ids of the rows that say whose document a row is part of; no ids where it is one itself."""
     column = _HEAD_COLUMNS.get(table)

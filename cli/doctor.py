@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc.findings import Finding, Level
+from cli.books import examine_books
 from cli.checkup import examine
-from cli.output import DONE, FAILED, Command, console, print_json, printable
+from cli.output import DIFFERENCES, DONE, FAILED, Command, console, print_json, printable, session
 from schema.settings import Settings
 
 _STYLES = {Level.FATAL: "bold red", Level.WARNING: "yellow", Level.OK: "green"}
@@ -20,19 +21,26 @@ _ORDER = list(_STYLES)
 
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the findings, and whether none is fatal.")
+@click.option("--books", is_flag=True, help="Check the books instead: what plain SQL wrote against the accounting rules.")
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
+def doctor(ctx: click.Context, as_json: bool, books: bool) -> None:
     """Check settings, MySQL, accounts, schema, Redis and the tailer. Changes nothing.
 
-    Exit code 1 where a finding is fatal.
+    Exit code 1 where a finding is fatal, 3 where the books break a rule.
     """
-    findings = sorted(examine(Settings.load()), key=lambda finding: _ORDER.index(finding.level))
+    settings = Settings.load()
+    if books:
+        with session(settings.operator()) as connection:
+            findings = list(examine_books(connection))
+    else:
+        findings = sorted(examine(settings), key=lambda finding: _ORDER.index(finding.level))
     is_ok = all(finding.level is not Level.FATAL for finding in findings)
     if as_json:
         print_json({"ok": is_ok, "findings": [asdict(finding) for finding in findings]})
     else:
         _print(findings)
-    ctx.exit(DONE if is_ok else FAILED)
+    has_breaches = books and any(finding.level is not Level.OK for finding in findings)
+    ctx.exit(DIFFERENCES if has_breaches else DONE if is_ok else FAILED)
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "replay": "cli.replay:replay",
     "explain": "cli.explain:explain",
     "checkpoint": "cli.checkpoint:checkpoint",
+    "conflicts": "cli.conflicts:conflicts",
     "demo": "cli.demo.command:demo",
 }
 

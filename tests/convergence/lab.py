@@ -10,7 +10,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cli.embedded.process import Child
 from tests.api.conftest import Api, Person
@@ -60,10 +60,14 @@ class Lab:
             )
         return companies, self.staff.people
 
-    def line(self, person: Person, device_id: str, company_id: int, *, is_hasty: bool) -> Line:
-        """One device's way to one of the workers."""
+    def line(self, person: Person, device_id: str, company_id: int) -> Line:
+        """One device's way to the patient worker."""
+        return Line(person.http, person.url, person.token, device_id, company_id)
+
+    def at(self, line: Line, *, is_hasty: bool) -> Line:
+        """The same to one of the workers."""
         nobody = (self.hasty if is_hasty else self.patient).nobody
-        return Line(nobody.http, nobody.url, person.token, device_id, company_id)
+        return replace(line, http=nobody.http, url=nobody.url)
 
     async def wait_for_tailer(self) -> int:
         """Wait until all that was committed is in the change log; returns the head."""

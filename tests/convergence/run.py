@@ -50,7 +50,7 @@ class Run:
         clock = _clock(spec)
         return [
             Phone(
-                self.lab.line(person, device_id, self.companies[company], is_hasty=False),
+                self.lab.line(person, device_id, self.companies[company]),
                 spec.habit,
                 clock=clock,
                 name=f"phone {number}" + ("" if spec.company is not None else f" in company {company}"),
@@ -103,18 +103,21 @@ class Run:
         await asyncio.to_thread(check_rows, self.lab, self.companies, self.answers)
 
     async def _sync(self, phone: Phone, trip: Trip, *, is_hasty: bool) -> None:
-        before = phone.line
-        person = self.people[0]
-        token = before.token
-        line = self.lab.line(person, before.device_id, before.company_id or 0, is_hasty=is_hasty)
-        line.token = token
-        phone.line = line
-        said = await phone.travel(trip)
-        for stores in self.phones:
-            if phone in stores:
-                for twin in stores:
-                    twin.cursor = phone.cursor
+        said = ""
+        twins = next(stores for stores in self.phones if any(store is phone for store in stores))
+        for store in twins:
+            store.line = self.lab.at(store.line, is_hasty=is_hasty)
+            if store is not phone and store.needs_pull:
+                said += f"first {store.name}: {await self._travel(store, Trip(pushes=False), twins)}"
+        said += await self._travel(phone, trip, twins)
         self._note(f"{phone.name} syncs{' hastily' if is_hasty else ''} {_short(trip)}: {said}")
+
+    async def _travel(self, phone: Phone, trip: Trip, twins: list[Phone]) -> str:
+        """A device that works for both companies has one cursor."""
+        said = await phone.travel(trip)
+        for twin in twins:
+            twin.cursor = phone.cursor
+        return said
 
     def _reinstall(self, who: int) -> None:
         spec = self.script.phones[who]

@@ -17,6 +17,7 @@ COMPANIES = 2
 EDITED = ("products", "parties", "payment_accounts", "item_categories", "units_of_measure", "settings", "accounts")
 CLOCK_OFFSETS_S = (0, 0, 90, -90, 40_000_000, -300_000_000)
 DAY_MOVES = (18, 32)
+TRAVELLERS = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def write_script(seed: int) -> Script:
     """Return the run of this seed."""
     rng = Random(seed)
     companies: list[int | None] = [0, 0, 1, *(rng.choice((0, 1)) for _ in range(rng.randint(0, 2)))]
-    if rng.random() < 0.3:
+    if rng.random() < TRAVELLERS:
         companies.append(None)
     phones = tuple(
         PhoneSpec(company, rng.choice(tuple(Habit)), rng.choice(CLOCK_OFFSETS_S), rng.choice((1, 1, 1000))) for company in companies

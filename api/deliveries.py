@@ -21,7 +21,7 @@ class TableDelivery:
 
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
-    `start` is where the last page began: whatever became of that page, the device has all before it.
+    The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
     """
 
     answered: int
@@ -31,9 +31,10 @@ class TableDelivery:
     sure: int = 0
     asked: int = -1
     start: int = 0
+    sent: int = -1
 
-    def pulled(self, last_version: int, cursor: int) -> TableDelivery:
-        """After a pull from `last_version` was answered with `cursor`."""
+    def pulled(self, last_version: int, cursor: int, sent: int) -> TableDelivery:
+        """After a pull from `last_version`, lowered from `sent`, was answered with `cursor`."""
         is_proof = last_version >= self.delivered
         is_sure_proof = last_version >= self.sure and last_version > self.asked
         return replace(
@@ -44,23 +45,29 @@ class TableDelivery:
             sure=cursor if is_sure_proof else min(self.sure, cursor),
             asked=max(self.asked, last_version),
             start=last_version,
+            sent=sent,
         )
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
         if last_version is None:
             return replace(self, recent=(), earlier=self.recent, asked=-1)
-        given = min(last_version, self.answered)
+        given = self.given_at(last_version)
         return replace(self, answered=given, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
 
-    def not_beyond(self, cursor: int) -> TableDelivery:
-        """When the device asks for other tables from `cursor`: what this one was answered beyond it, since it last asked, may have
-        been lost.
+    def given_at(self, last_version: int) -> int:
+        """Return up to where a device at `last_version` was given this table. One that asks from where it asked before may not have
+        got the last answer, even where its page began further back.
         """
-        limit = max(cursor, self.start)
-        if max(self.answered, self.sure) <= limit:
+        return self.start if last_version == self.sent else min(last_version, self.answered)
+
+    def passed_over(self, last_version: int) -> TableDelivery:
+        """When the device asks for other tables, from where it asked for this one: that answer may be lost, and a cursor for the
+        others will not tell.
+        """
+        if last_version != self.sent or max(self.answered, self.sure) <= self.start:
             return self
-        return replace(self, answered=min(self.answered, limit), sure=min(self.sure, limit))
+        return replace(self, answered=min(self.answered, self.start), sure=min(self.sure, self.start))
 
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
@@ -105,27 +112,24 @@ class Deliveries:
         """
         if not self.tables:
             return last_version
-        return min(last_version, *(self.tables[t].answered if t in self.tables else 0 for t in tables))
+        return min(self.tables[t].given_at(last_version) if t in self.tables else 0 for t in tables)
 
-    def is_known(self, tables: Iterable[str], last_version: int) -> bool:
+    def is_known(self, tables: Collection[str], last_version: int, sent: int) -> bool:
         """Whether an empty page after a pull from `last_version` (as lowered) says nothing new."""
-        return all(table in self.tables and self.tables[table].is_known(last_version) for table in tables)
+        return all(table in self.tables and self.tables[table].is_known(last_version) for table in tables) and all(
+            table in tables or known.passed_over(sent) is known for table, known in self.tables.items()
+        )
 
-    def asked_from(self, tables: Collection[str], last_version: int) -> Deliveries:
-        """When a pull of these tables arrives, `last_version` as it was sent. A device with one cursor for changing lists is at that
-        version, so what other tables were answered beyond it was lost; of one with a cursor for each list some rows come again.
-        """
-        others = {name: known if name in tables else known.not_beyond(last_version) for name, known in self.tables.items()}
-        return self if others == self.tables else replace(self, tables=others)
-
-    def pulled(self, tables: Iterable[str], last_version: int, cursor: int, *, head: int, min_version: int) -> Deliveries:
-        """After a pull of these tables from `last_version` (as lowered) was answered with `cursor`."""
-        new = dict(self.tables)
+    def pulled(
+        self, tables: Collection[str], last_version: int, cursor: int, *, head: int, min_version: int, sent: int | None = None
+    ) -> Deliveries:
+        """After a pull of these tables from `last_version` (as lowered; `sent` as it was sent) was answered with `cursor`."""
+        sent = last_version if sent is None else sent
+        new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
-            known = new.get(table)
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            known = known or TableDelivery(0, 0, first)
-            new[table] = known.pulled(last_version, cursor)
+            known = new.get(table) or TableDelivery(0, 0, first)
+            new[table] = known.pulled(last_version, cursor, sent)
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
@@ -160,6 +164,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     sure: int = 0
     asked: int = -1
     start: int = 0
+    sent: int = -1
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -176,7 +181,7 @@ def encode(deliveries: Deliveries) -> str:
         groups.setdefault(table, []).append(name)
     stored = _Stored(
         [
-            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start)
+            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start, t.sent)
             for t, names in groups.items()
         ],
         deliveries.fresh_head,
@@ -192,7 +197,7 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start)
+        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start, g.sent)
         for g in stored.groups
         for name in g.tables
     }

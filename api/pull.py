@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -54,6 +54,8 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
         stored = await read_deliveries(session, scope.company_id, pull.device_id)
         deliveries = _seen_by(scope, stored)
         after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries)
+    if page.rows and after < pull.last_version == page.last:
+        page = _with_another_cursor(page)
     lag_ms = await app[LAG].read_ms()
     await _record(app, scope, pull, head, deliveries, after, page, is_changed=deliveries != stored)
     return _encode(scope, pull, head, page, lag_ms)
@@ -126,6 +128,17 @@ async def _read(
     return after, await read_page(session, wanted)
 
 
+def _with_another_cursor(page: Page) -> Page:
+    """A page that began further back than the device asked must not be answered with the cursor it asked from: the same one again
+    would not tell whether the page arrived. Where its last change has that version, the last tx is left for the next page.
+    """
+    last = page.rows[-1]
+    if last.version < page.last:
+        return replace(page, last=page.last - 1)
+    rows = [row for row in page.rows if row.tx != last.tx]
+    return Page(rows, page.rows[len(rows)].version - 1, True)
+
+
 def _seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:
     return deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
 
@@ -143,13 +156,13 @@ async def _record(
 ) -> None:
     """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
     tables = asked_tables(scope, pull.tables)
-    is_changed = is_changed or deliveries.asked_from(tables, pull.last_version) is not deliveries
-    if deliveries.is_known(tables, after) and not page.rows and not page.has_more and not is_changed:
+    if deliveries.is_known(tables, after, pull.last_version) and not page.rows and not page.has_more and not is_changed:
         return
 
     def pulled(now: Deliveries) -> Deliveries:
-        seen = _seen_by(scope, now).asked_from(tables, pull.last_version)
-        return seen.pulled(tables, after, page.last, head=head.version, min_version=head.min_version) if tables else seen
+        seen = _seen_by(scope, now)
+        floor = {"head": head.version, "min_version": head.min_version}
+        return seen.pulled(tables, after, page.last, **floor, sent=pull.last_version) if tables else seen
 
     await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
 

@@ -24,6 +24,7 @@ _REWRITES = re.compile(
     r"|ENGINE(?!\s*=?\s*InnoDB))\b",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"(?:(\w+)\s*\.\s*)?(\w+)")
 _CASCADES = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+NULL|SET\s+DEFAULT)\b", re.IGNORECASE)
 
 
@@ -47,16 +48,18 @@ def check_ddl(ddl: Ddl, connection: Connection[Any], database: str) -> None:
 
 def touched_tables(ddl: Ddl, database: str) -> list[str]:
     """Return the synced tables a TRUNCATE, DROP, RENAME or ALTER names; all of them where it drops the database."""
-    text = _TEXT.sub("''", _COMMENT.sub(" ", ddl.sql))
+    text = _TEXT.sub("''", _COMMENT.sub(" ", ddl.sql)).replace("`", " ")
     form = _FORM.match(text)
-    if form is None or (ddl.schemas and database not in ddl.schemas) or (not ddl.schemas and ddl.schema != database):
+    if form is None or (ddl.schemas and database not in ddl.schemas):
         return []
     kind = form[2].upper()
     if kind in ("DATABASE", "SCHEMA") and form[1].upper() == "DROP":
         return sorted(TABLES)
     if kind not in ("TABLE", "TABLES") and form[1].upper() != "TRUNCATE":
         return []
-    return sorted({word for word in re.findall(r"\w+", text.replace("`", " ")) if word in TABLES})
+    # A name without a schema before it is one of the session's default schema.
+    names = {name for schema, name in _NAME.findall(text) if (schema or ddl.schema) == database}
+    return sorted(names & TABLES.keys())
 
 
 def _halt(code: str, message: str) -> Halt:

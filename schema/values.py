@@ -10,7 +10,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -20,7 +20,8 @@ from schema.columns import Column, Kind
 SAFE_INTEGER_MAX = (1 << 53) - 1
 _NUMBER_TEXT_CHARACTERS_MAX = 100
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?)?")
-_WHOLE = re.compile(r"[+-]?\d{1,40}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?\s*")  # Decimal takes 1_0 and other digits too
 
 
 class BadValue(Exception):
@@ -165,10 +166,9 @@ def _decimal(column: Column, value: Any) -> str:
     """Accept a number or text whose value fits; never round."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > _NUMBER_TEXT_CHARACTERS_MAX:
         raise BadValue(column.name, "a number, or text that is one, expected")
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise BadValue(column.name, "a number, or text that is one, expected") from None
+    if not _NUMBER.fullmatch(str(value)):
+        raise BadValue(column.name, "a number, or text that is one, expected")
+    number = Decimal(str(value))
     whole_digits = column.precision - column.scale
     if not number.is_finite() or (number and number.adjusted() >= whole_digits):
         raise BadValue(column.name, f"more than {whole_digits} digits before the point")

@@ -102,13 +102,13 @@ def stamp() -> str:
     return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=next(_stamps))).isoformat().replace("+00:00", "Z")
 
 
-def insert(table: str, local_id: Any, /, *, more: Change | None = None, **data: Any) -> Change:
+def insert(table: str, local_id: Any, /, *, more: Any = None, **data: Any) -> Change:
     """An INSERT as the plan writes it; `more` are fields beside `data`."""
     made = {"table": table, "local_id": local_id, "operation": "INSERT", "data": data, "timestamp": stamp()}
     return {**made, **(more or {})}
 
 
-def update(table: str, record_id: int | None, /, *, more: Change | None = None, **data: Any) -> Change:
+def update(table: str, record_id: int | None, /, *, more: Any = None, **data: Any) -> Change:
     """An UPDATE by `data.id`, as an app that knows the plan's fields only writes it; without one `more` names the record."""
     named = {"id": record_id} if record_id is not None else {}
     return {"table": table, "operation": "UPDATE", "data": {**named, **data}, "timestamp": stamp(), **(more or {})}

@@ -44,7 +44,18 @@ DOCUMENTS = {
 CLIENTS, OPERATORS = DOCUMENTS["docs/clients.md"], DOCUMENTS["docs/operators.md"]
 
 TOLD_TO_CLIENTS = {"SyncError": 1, "Refused": 0, "Breach": 0, "_conflict": 2}
-TOLD_TO_OPERATORS = {"Halt": 0, "StartError": 0, "Retry": 0, "Standby": 0, "LeaseLost": 0, "fatal": 0, "warning": 0, "_halt": 0}
+TOLD_TO_OPERATORS = {
+    "Halt": 0,
+    "StartError": 0,
+    "Retry": 0,
+    "Standby": 0,
+    "LeaseLost": 0,
+    "fatal": 0,
+    "warning": 0,
+    "_halt": 0,
+    "Finding": 1,
+    "_finding": 1,
+}
 """What makes an error or a finding, and which of its arguments is the code."""
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -134,6 +145,12 @@ def test_every_setting_is_explained_with_its_default() -> None:
     for field in fields(Settings):
         assert field.name in shown, f"{field.name} is not explained"
         assert shown[field.name] == (str(field.default) or "empty"), f"{field.name}: default {field.default!r}"
+
+
+def test_every_setting_that_is_explained_exists() -> None:
+    section = OPERATORS.text.partition("\n## Settings\n")[2].partition("\n## ")[0]
+    explained = re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
+    assert explained and not set(explained) - {field.name for field in fields(Settings)}
 
 
 def test_every_command_is_explained() -> None:

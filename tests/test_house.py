@@ -104,3 +104,10 @@ def test_nothing_is_left_for_later_in_a_comment() -> None:
     for path in text_files():
         if path != Path(__file__):
             assert not later.search(path.read_text(errors="replace")), path.relative_to(ROOT)
+
+
+def test_every_module_has_its_place_in_the_tree_of_the_architecture() -> None:
+    named = re.findall(r"`((?:schema|cdc|api)/[\w*]+\.py)`", (ROOT / "ARCHITECTURE.md").read_text())
+    placed = {str(path.relative_to(ROOT)) for pattern in named for path in ROOT.glob(pattern)}
+    modules = {module for module in sources() if module.startswith(("schema/", "cdc/", "api/")) and lines_of(module) > 0}
+    assert sorted(modules - placed) == []

@@ -16,7 +16,7 @@ NAMES = ("a", "b", "c", "d")
 COLUMNS: dict[str, Column] = {name: integer(name, "int", 0, 9) for name in NAMES}
 
 values = st.one_of(st.none(), st.integers(0, 3))
-rows = st.fixed_dictionaries({name: values for name in NAMES})
+rows = st.fixed_dictionaries(dict.fromkeys(NAMES, values))
 edits = st.dictionaries(st.sampled_from(NAMES), values)
 policies = st.sampled_from(list(Policy))
 

@@ -75,7 +75,7 @@ async def test_a_record_is_named_by_record_id_then_data_id_then_local_id(api: Ap
 
 
 async def test_what_differs_in_form_only_is_no_change(api: Api, admin: SqlClient) -> None:
-    owner, (line, _) = await shop(api)
+    _owner, (line, _) = await shop(api)
     made = (await line.push(insert("products", "p", name="Tea", sale_price="12.50", is_active=True)))["id_mappings"]["p"]
     value = (await line.push(insert("settings", "s", name="n", value={"a": 1, "b": [1.0]})))["id_mappings"]["s"]
     head = (await line.pull(0))["head_version"]
@@ -283,7 +283,11 @@ async def test_an_edit_delivered_twice_does_not_revert_what_came_between(api: Ap
 
 async def test_deleting_what_others_changed_is_a_conflict_whatever_the_policy(api: Api, admin: SqlClient) -> None:
     owner, (line, other) = await shop(api)
-    for table, data in {"products": {"name": "Tea"}, "parties": {"name": "Ann"}, UNIT: {"account_type": "bank", "account_name": "x"}}.items():
+    for table, data in {
+        "products": {"name": "Tea"},
+        "parties": {"name": "Ann"},
+        UNIT: {"account_type": "bank", "account_name": "x"},
+    }.items():
         made = (await other.push(insert(table, "a", **data)))["id_mappings"]["a"]
         cursor = await drained(line)
         await other.push(update(table, made, is_active=False))
@@ -312,8 +316,12 @@ async def test_deleting_what_is_deleted_or_unknown_is_a_noop(api: Api) -> None:
 async def test_editing_what_was_deleted_is_a_conflict_and_never_brings_it_back(api: Api, admin: SqlClient) -> None:
     owner, (line, other) = await shop(api)
     for is_hard in (False, True):
-        made = (await bank(other))["record_id"] if not is_hard else admin.run(
-            f"INSERT INTO payment_accounts (company_id, account_type, account_name) VALUES ({owner.company_id}, 'bank', 'Main')"
+        made = (
+            (await bank(other))["record_id"]
+            if not is_hard
+            else admin.run(
+                f"INSERT INTO payment_accounts (company_id, account_type, account_name) VALUES ({owner.company_id}, 'bank', 'Main')"
+            )
         )
         admin.wait_for_tailer()
         row = await row_of(line, UNIT, made)

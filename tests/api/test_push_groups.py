@@ -37,11 +37,13 @@ async def api(shared: Database) -> AsyncIterator[Api]:
         yield running
 
 
-def sale(name: str, *, line_amount: str = "10.00", entry: str = "10.00", product: Any = "tea", account: Any = "cash") -> list[Change]:
+def sale(
+    name: str, *, line_amount: str = "10.00", entry: str = "10.00", product: Any = "tea", account: Any = "cash"
+) -> list[Change]:
     """A posted sale as an app makes it: seven rows that refer to one another."""
     return [
         insert("transactions", f"{name}-t", type="sale", date=DAY, total_amount="10.00"),
-        insert("transaction_lines", f"{name}-l", transaction_id=f"{name}-t", product_id=product, quantity="1", line_amount=line_amount),
+        insert("transaction_lines", f"{name}-l", transaction_id=f"{name}-t", product_id=product, line_amount=line_amount),
         insert(
             "invoices", f"{name}-i", transaction_id=f"{name}-t", invoice_type="sale", invoice_number=name, invoice_date=DAY,
             grand_total="10.00", status="sent",
@@ -99,7 +101,9 @@ async def test_half_a_document_is_never_stored_and_other_changes_are(api: Api, a
     assert {result["status"] for result in mended["results"]} == {"applied"}
 
 
-async def test_entries_that_do_not_balance_or_lines_that_do_not_add_up_refuse_their_document_alone(api: Api, admin: SqlClient) -> None:
+async def test_entries_that_do_not_balance_or_lines_that_do_not_add_up_refuse_their_document_alone(
+    api: Api, admin: SqlClient
+) -> None:
     owner, (line, _) = await shop(api)
     await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
     answer = await line.push(*sale("bad", entry="9.99"), *sale("good"), *sale("worse", line_amount="11.00"))
@@ -197,7 +201,10 @@ async def test_rows_that_refer_to_one_another_in_a_circle_are_refused_and_block_
 
 async def test_a_chain_of_new_rows_that_refer_to_one_another_may_be_sent_backwards(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
-    chain = [insert("item_categories", n, name=str(n), **({"parent_category_id": n - 1} if n > 900_000 else {})) for n in range(900_000, 900_060)]
+    chain = [
+        insert("item_categories", n, name=str(n), **({"parent_category_id": n - 1} if n > 900_000 else {}))
+        for n in range(900_000, 900_060)
+    ]
     answer = await line.push(*reversed(chain))
     assert {result["status"] for result in answer["results"]} == {"applied"}
     rows = Oracle(admin).table("item_categories", owner.company_id)

@@ -11,7 +11,15 @@ from api.push_plan import plan_groups, split_runs
 from api.push_request import PushedChange
 from schema.tables import TABLES
 
-DOCUMENTS = ("transactions", "transaction_lines", "invoices", "account_transactions", "stock_ledger", "payment_ins", "payment_in_lines")
+DOCUMENTS = (
+    "transactions",
+    "transaction_lines",
+    "invoices",
+    "account_transactions",
+    "stock_ledger",
+    "payment_ins",
+    "payment_in_lines",
+)
 
 
 def changes(*described: tuple[str, str, str | None, dict[str, Any]], group: str | None = None) -> list[PushedChange]:

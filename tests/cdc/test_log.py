@@ -68,7 +68,9 @@ def versions(sql: SqlClient) -> list[int]:
     return [row[0] for row in sql.rows("SELECT version FROM sync_changes ORDER BY version")]
 
 
-def test_versions_follow_the_head_without_gaps_over_txs_and_batches(connection: Connection[Any], state: State, sql: SqlClient) -> None:
+def test_versions_follow_the_head_without_gaps_over_txs_and_batches(
+    connection: Connection[Any], state: State, sql: SqlClient
+) -> None:
     state = append(connection, state, [tx(change(1), change(2)), tx(), tx(change(3, company=2))])
     state = append(connection, state, [tx(change(1), change(1))])
     assert versions(sql) == [2, 3, 4, 5, 6] and state.head == 6
@@ -79,7 +81,9 @@ def test_versions_follow_the_head_without_gaps_over_txs_and_batches(connection: 
     assert len({row[0] for row in sql.rows("SELECT chain FROM sync_changes")}) == 5
 
 
-def test_a_tx_without_changes_moves_the_checkpoint_and_nothing_else(connection: Connection[Any], state: State, sql: SqlClient) -> None:
+def test_a_tx_without_changes_moves_the_checkpoint_and_nothing_else(
+    connection: Connection[Any], state: State, sql: SqlClient
+) -> None:
     quiet = tx(is_recorded=False)
     after = append(connection, state, [quiet])
     assert (after.head, after.tx, after.chain) == (state.head, state.tx, state.chain)
@@ -117,7 +121,9 @@ def test_only_one_holds_the_lease_and_its_end_frees_it(connection: Connection[An
     connection.connect()
 
 
-def test_a_large_tx_is_invisible_until_its_end_and_then_there_at_once(connection: Connection[Any], state: State, sql: SqlClient) -> None:
+def test_a_large_tx_is_invisible_until_its_end_and_then_there_at_once(
+    connection: Connection[Any], state: State, sql: SqlClient
+) -> None:
     state = append(connection, state, [tx(change(1, Operation.INSERT))])
     large = LargeTx(connection, state)
     large.append_part(tx(change(2, Operation.INSERT), change(1)))
@@ -157,7 +163,7 @@ def test_what_a_crash_left_above_the_head_is_trimmed_and_the_versions_are_given_
 def test_a_batch_that_mysql_refuses_writes_nothing_of_it(connection: Connection[Any], state: State, sql: SqlClient) -> None:
     bad = change(2)
     bad = replace(bad, change=replace(bad.change, table="x" * 100))
-    with pytest.raises(Exception, match="(?i)data too long"):
+    with pytest.raises(Exception, match=r"(?i)data too long"):
         append(connection, state, [tx(change(1)), tx(bad)])
     connection.rollback()
     assert versions(sql) == [] and read_state(connection) == state
@@ -166,7 +172,7 @@ def test_a_batch_that_mysql_refuses_writes_nothing_of_it(connection: Connection[
 def test_a_tx_that_was_appended_is_refused_a_second_time(connection: Connection[Any], state: State, sql: SqlClient) -> None:
     once = tx(change(1))
     state = append(connection, state, [once])
-    with pytest.raises(Exception, match="(?i)duplicate"):
+    with pytest.raises(Exception, match=r"(?i)duplicate"):
         append(connection, state, [once])
     connection.rollback()
     assert versions(sql) == [2]
@@ -196,7 +202,7 @@ def test_a_redelivery_repeats_the_newest_image_for_one_device_and_supersedes_not
     assert sql.rows("SELECT version FROM sync_live") == [(4,)]
 
 
-@pytest.fixture(params=["", "'", "\\", "\0", "\n\r\x1a\"`;-- ", "日本語🍵", "%s %d {}"])
+@pytest.fixture(params=["", "'", "\\", "\0", '\n\r\x1a"`;-- ', "日本語🍵", "%s %d {}"])
 def odd_text(request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
 

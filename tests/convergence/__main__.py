@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.convergence.lab import open_lab
-from tests.convergence.run import RunFailed, run_seed
+from tests.convergence.run import RunFailed, run_seeds
+from tests.convergence.witness import Answers
 from tests.servers import Stack
 
 
@@ -22,29 +23,35 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed (0)")
     parser.add_argument("--seed", type=int, help="replay this seed only")
     parser.add_argument("--failures", type=int, default=1, help="stop after so many failed seeds (1)")
+    parser.add_argument("--lanes", type=int, default=3, help="how many at a time (3)")
     args = parser.parse_args()
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
-        return asyncio.run(_run(stack, list(seeds), args.failures))
+        return asyncio.run(_run(stack, list(seeds), args.failures, args.lanes))
 
 
-async def _run(stack: Stack, seeds: list[int], failures_max: int) -> int:
-    failures = 0
+async def _run(stack: Stack, seeds: list[int], failures_max: int, lanes: int) -> int:
+    failures: list[RunFailed] = []
+    done = 0
     counts: Counter[str] = Counter()
     started = time.monotonic()
+
+    def take(outcome: Answers | RunFailed) -> bool:
+        nonlocal done
+        done += 1
+        if isinstance(outcome, RunFailed):
+            print(outcome, flush=True)
+            failures.append(outcome)
+        else:
+            counts.update(outcome.counts)
+        if done % 50 == 0 or done == len(seeds):
+            seconds = (time.monotonic() - started) / done
+            print(f"{done} of {len(seeds)} seeds, {len(failures)} failed, {seconds:.2f} s each; verdicts {dict(counts)}", flush=True)
+        return len(failures) < failures_max
+
     with stack.database() as database:
         async with open_lab(stack, database) as lab:
-            for done, seed in enumerate(seeds, 1):
-                try:
-                    counts.update((await run_seed(lab, seed)).counts)
-                except RunFailed as failed:
-                    print(failed, flush=True)
-                    failures += 1
-                    if failures >= failures_max:
-                        break
-                if done % 50 == 0 or done == len(seeds):
-                    seconds = time.monotonic() - started
-                    print(f"{done} of {len(seeds)} seeds, {failures} failed, {seconds / done:.2f} s each; verdicts {dict(counts)}", flush=True)
+            await run_seeds(lab, seeds, lanes, take)
     return 1 if failures else 0
 
 

@@ -46,15 +46,15 @@ def first_word(table: str, row: Row) -> str | None:
 
 def edit(phone: Phone, rng: Random) -> str:
     """One edit offline: a new record, a change or a deletion of one that is held. Returns it for people."""
-    table = rng.choice(EDITED)
-    held: list[int | str] = sorted(key for name, key in phone.rows if name == table)
-    held += sorted(key for name, key in phone.drafts if name == table)
+    held: list[tuple[str, int | str]] = sorted((*phone.rows, *phone.drafts), key=str)
+    held = [record for record in held if record[0] in EDITED]
     roll = rng.random()
-    if not held or roll < 0.35:
+    if not held or roll < 0.25:
+        table = rng.choice(EDITED)
         data = _new_row(phone, table, rng)
         return f"inserts {table} {phone.insert(table, **data)} {data}"
-    record = rng.choice(held)
-    if roll < 0.87:
+    table, record = rng.choice(held)
+    if roll < 0.88:
         changed = _changes(phone, table, rng)
         phone.update(table, record, **changed)
         return f"updates {table} {record} {changed}"
@@ -80,7 +80,7 @@ def sell(phone: Phone, rng: Random) -> str:
 
 def write_sql(sql: SqlClient, company_id: int, rng: Random) -> str:
     """One statement of a plain SQL writer; one that MySQL refuses has no effect."""
-    table = rng.choice(EDITED)
+    table = rng.choice(_used(sql, company_id)) if rng.random() < 0.8 else rng.choice(EDITED)
     make: Callable[[SqlClient, str, int, Random], tuple[str, list[Any]]] = rng.choices(
         (_sql_insert, _sql_update, _sql_delete, _sql_remove, _sql_restore), weights=(25, 40, 13, 12, 10)
     )[0]
@@ -93,6 +93,12 @@ def write_sql(sql: SqlClient, company_id: int, rng: Random) -> str:
             raise
         return f"SQL refused ({problem.args[0]}): {statement} {params}"
     return f"SQL ({count}): {statement} {params}"
+
+
+def _used(sql: SqlClient, company_id: int) -> list[str]:
+    """Tables in which the company has rows, as often as it has some."""
+    counts = " UNION ALL ".join(f"SELECT '{table}' FROM {table} WHERE company_id = %s" for table in EDITED)
+    return sorted(row[0] for row in sql.rows(counts, *[company_id] * len(EDITED))) or list(EDITED)
 
 
 def _new_row(phone: Phone, table: str, rng: Random) -> Row:

@@ -8,70 +8,96 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Lock
 
 from cli.embedded.process import Child
+from schema.settings import Settings
 from tests.api.conftest import Api, Person
-from tests.api.tills import PATIENT_MS, open_api
+from tests.api.tills import open_api
 from tests.device import Line
 from tests.oracle import Oracle
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 FAST = {"user_requests_per_second": 1_000_000, "device_requests_per_second": 1_000_000, "signin_attempts_per_minute": 1_000_000}
+WAIT_SECONDS = 60
 SMALL_PAGES = {"push_wait_ms_max": 0, "page_changes_default": 5, "page_changes_max": 8}
 RUNS_PER_PERSON = 20
 _numbers = itertools.count(1)
 
 
 @dataclass
-class Staff:
-    """Three people: one in each company, one in both. Renewed now and then, since each of their companies makes sign-in slower."""
-
-    people: tuple[Person, Person, Person]
-    runs_left: int = RUNS_PER_PERSON
-
-
-@dataclass
 class Lab:
-    """Servers, and who may ask them. `sql` is a plain writer, `admin` reads for the checks."""
+    """What runs share. Runs may go on side by side, each with a Desk of its own."""
 
+    settings: Settings
     tailer: Child
     patient: Api
     hasty: Api
-    sql: SqlClient
-    admin: SqlClient
-    oracle: Oracle
+    pauses: int = 0
     checked_version: int = 1
-    staff: Staff | None = field(default=None)
+    checking: Lock = field(default_factory=Lock)
 
-    async def open_companies(self) -> tuple[list[int], tuple[Person, Person, Person]]:
-        """Two new companies and the people who work there: [first's, second's, both's]."""
-        if self.staff is None or self.staff.runs_left == 0:
-            one, two, both = [await self.patient.register() for _ in range(3)]
-            self.staff = Staff((one, two, both))
-        self.staff.runs_left -= 1
-        companies = [self.admin.company(f"Company {next(_numbers)}") for _ in range(2)]
-        for company, person in zip((*companies, *companies), (*self.staff.people[:2], *[self.staff.people[2]] * 2), strict=True):
-            self.admin.run(
-                f"INSERT INTO users (company_id, login_id, full_name, role) VALUES ({company}, {person.login_id}, 'P', 'owner')"
-            )
-        return companies, self.staff.people
+    @contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """Connections and people for runs that come one after the other."""
+        with SqlClient(self.settings) as sql, SqlClient(self.settings) as admin:
+            yield Desk(self, sql, admin, Oracle(admin))
 
-    def line(self, person: Person, device_id: str, company_id: int) -> Line:
-        """One device's way to the patient worker."""
-        return Line(person.http, person.url, person.token, device_id, company_id)
+    def pause(self) -> None:
+        """Stop the tailer until every pause was taken back."""
+        self.pauses += 1
+        self.tailer.pause()
+
+    def resume(self) -> None:
+        """Take back one pause."""
+        self.pauses -= 1
+        if self.pauses == 0:
+            self.tailer.resume()
+
+    def kill(self) -> None:
+        """kill -9, and start again."""
+        self.tailer.kill()
+        self.tailer.start()
 
     def at(self, line: Line, *, is_hasty: bool) -> Line:
-        """The same to one of the workers."""
+        """The same device at one of the workers."""
         nobody = (self.hasty if is_hasty else self.patient).nobody
         return replace(line, http=nobody.http, url=nobody.url)
 
-    async def wait_for_tailer(self) -> int:
-        """Wait until all that was committed is in the change log; returns the head."""
-        return await asyncio.to_thread(self.admin.wait_for_tailer, 60)
+
+@dataclass
+class Desk:
+    """`sql` is a plain writer, `admin` reads for the checks. `people`: one works in the first company, one in the second, one in both;
+    they are renewed now and then, since each of their companies makes finding their memberships slower.
+    """
+
+    lab: Lab
+    sql: SqlClient
+    admin: SqlClient
+    oracle: Oracle
+    people: tuple[Person, ...] = ()
+    runs_left: int = 0
+
+    async def open_companies(self) -> list[int]:
+        """Two new companies with `people` in them."""
+        if self.runs_left == 0:
+            self.people = tuple([await self.lab.patient.register() for _ in range(3)])
+            self.runs_left = RUNS_PER_PERSON
+        self.runs_left -= 1
+        companies = [self.admin.company(f"Company {next(_numbers)}") for _ in range(2)]
+        one, two, both = (person.login_id for person in self.people)
+        rows = [(companies[0], one), (companies[1], two), (companies[0], both), (companies[1], both)]
+        values = ", ".join(f"({company}, {login}, 'A Person', 'owner')" for company, login in rows)
+        self.admin.run(f"INSERT INTO users (company_id, login_id, full_name, role) VALUES {values}")
+        return companies
+
+    async def wait_for_tailer(self) -> None:
+        """Wait until all that was committed is in the change log."""
+        await asyncio.to_thread(self.admin.wait_for_tailer, WAIT_SECONDS)
 
 
 @asynccontextmanager
@@ -80,9 +106,6 @@ async def open_lab(stack: Stack, database: Database) -> AsyncIterator[Lab]:
     async with AsyncExitStack() as undo:
         tailer = stack.spawn("tail", environ=database.environ)
         undo.callback(tailer.stop)
-        patient = await undo.enter_async_context(open_api(database, **{**FAST, "push_wait_ms_max": PATIENT_MS}))
+        patient = await undo.enter_async_context(open_api(database, **{**FAST, "push_wait_ms_max": WAIT_SECONDS * 1000}))
         hasty = await undo.enter_async_context(open_api(database, **FAST, **SMALL_PAGES))
-        sql, admin = (undo.enter_context(SqlClient(database.settings)) for _ in range(2))
-        lab = Lab(tailer, patient, hasty, sql, admin, Oracle(admin))
-        await lab.wait_for_tailer()
-        yield lab
+        yield Lab(database.settings, tailer, patient, hasty)

@@ -49,8 +49,8 @@ class Witness(Protocol):
 class Phone(Device):
     """A device of either habit. `name` is for people; a naive one has no `install_id`.
 
-    A record with unsent changes is the device's own until they are sent: a naive device leaves what it pulls of it, a full one puts
-    its changes over it.
+    A record with unsent changes is the device's own until they are sent: a naive device takes only the columns that it does not have
+    itself, a full one puts its changes over what it pulls.
     """
 
     name: str = ""
@@ -139,6 +139,8 @@ class Phone(Device):
             super()._take(change)
             return
         if self.is_naive:
+            if key in self.rows:
+                self.rows[key] = {**change["data"], **self.rows[key]}
             return
         super()._take(change)
         for edit in unsent:

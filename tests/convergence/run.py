@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from tests.api.conftest import Person
 from tests.convergence.checks import check_devices, check_log, check_rows
 from tests.convergence.edits import edit, sell, write_sql
-from tests.convergence.lab import Lab
+from tests.convergence.lab import Desk, Lab
 from tests.convergence.phone import Phone, Trip
 from tests.convergence.script import Move, PhoneSpec, Script, write_script
 from tests.convergence.witness import Answers, must
-from tests.device import Habit
+from tests.device import Habit, Line
 
 ROUNDS_MAX = 12
+_NEWEST = "SELECT company_id, MAX(version) FROM sync_changes WHERE company_id IN %s GROUP BY company_id"
 BOTH = 2
 
 
@@ -29,10 +29,10 @@ class RunFailed(AssertionError):
 class Run:
     """One seed under way."""
 
-    lab: Lab
+    desk: Desk
     script: Script
     companies: list[int]
-    people: tuple[Person, Person, Person]
+    pauses: int = 0
     answers: Answers = field(default_factory=Answers)
     phones: list[list[Phone]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
@@ -44,13 +44,13 @@ class Run:
     def _buy(self, number: int, spec: PhoneSpec, edition: int = 1) -> list[Phone]:
         """A phone with nothing on it, one store for each company it works for."""
         companies = range(len(self.companies)) if spec.company is None else [spec.company]
-        person = self.people[BOTH if spec.company is None else spec.company]
+        person = self.desk.people[BOTH if spec.company is None else spec.company]
         is_kept = spec.habit is Habit.FULL and edition > 1
         device_id = f"{self.companies[0]}-{number}" if is_kept else f"{self.companies[0]}-{number}-{edition}"
         clock = _clock(spec)
         return [
             Phone(
-                self.lab.line(person, device_id, self.companies[company]),
+                Line(person.http, person.url, person.token, device_id, self.companies[company]),
                 spec.habit,
                 clock=clock,
                 name=f"phone {number}" + ("" if spec.company is not None else f" in company {company}"),
@@ -71,7 +71,7 @@ class Run:
             case "sync":
                 await self._sync(rng.choice(self.phones[move.who]), move.trip, is_hasty=move.is_hasty)
             case "sql":
-                did = await asyncio.to_thread(write_sql, self.lab.sql, self.companies[move.who], rng)
+                did = await asyncio.to_thread(write_sql, self.desk.sql, self.companies[move.who], rng)
                 self._note(f"company {move.who}: {did}")
             case "reinstall":
                 self._reinstall(move.who)
@@ -84,29 +84,33 @@ class Run:
 
     async def rest(self) -> None:
         """Everybody syncs until a whole round brings nothing new; a device gets a bounded number of syncs."""
-        self.lab.tailer.resume()
+        self.end_pauses()
         self._note("at rest:")
         for _ in range(ROUNDS_MAX):
-            await self.lab.wait_for_tailer()
-            before = self._state()
+            before = await self._settled()
             for phone in self._all_phones():
                 await self._sync(phone, Trip(), is_hasty=False)
-            if self._state() == before and await self.lab.wait_for_tailer() == before[0]:
+            if await self._settled() == before:
                 return
         must(False, f"not quiet after {ROUNDS_MAX} rounds")
 
+    def end_pauses(self) -> None:
+        """Let the tailer go on, should the script have stopped it."""
+        while self.pauses:
+            self._tailer("resume tailer")
+
     async def check(self) -> None:
         """Raises Divergence."""
-        oracle = [await asyncio.to_thread(self.lab.oracle.rows, company) for company in self.companies]
+        oracle = [await asyncio.to_thread(self.desk.oracle.rows, company) for company in self.companies]
         await check_devices(self._all_phones(), dict(zip(self.companies, oracle, strict=True)))
-        await asyncio.to_thread(check_log, self.lab, self.companies, self.answers)
-        await asyncio.to_thread(check_rows, self.lab, self.companies, self.answers)
+        await asyncio.to_thread(check_log, self.desk, self.companies, self.answers)
+        await asyncio.to_thread(check_rows, self.desk, self.companies, self.answers)
 
     async def _sync(self, phone: Phone, trip: Trip, *, is_hasty: bool) -> None:
         said = ""
         twins = next(stores for stores in self.phones if any(store is phone for store in stores))
         for store in twins:
-            store.line = self.lab.at(store.line, is_hasty=is_hasty)
+            store.line = self.desk.lab.at(store.line, is_hasty=is_hasty)
             if store is not phone and store.needs_pull:
                 said += f"first {store.name}: {await self._travel(store, Trip(pushes=False), twins)}"
         said += await self._travel(phone, trip, twins)
@@ -129,40 +133,62 @@ class Run:
     def _tailer(self, kind: str) -> None:
         match kind:
             case "pause tailer":
-                self.lab.tailer.pause()
+                self.desk.lab.pause()
+                self.pauses += 1
             case "resume tailer":
-                self.lab.tailer.resume()
+                self.desk.lab.resume()
+                self.pauses -= 1
             case _:
-                self.lab.tailer.kill()
-                self.lab.tailer.start()
+                self.desk.lab.kill()
 
     def _all_phones(self) -> list[Phone]:
         return [phone for stores in self.phones for phone in stores]
 
-    def _state(self) -> tuple[object, ...]:
-        """What changes as long as there is something to say."""
-        head = self.lab.admin.value("SELECT head FROM sync_state")
-        return (head, *((phone.cursor, len(phone.outbox), len(phone.rows)) for phone in self._all_phones()))
+    async def _settled(self) -> tuple[object, ...]:
+        """What changes as long as there is something to say, once the tailer is up to date."""
+        await self.desk.wait_for_tailer()
+        newest = self.desk.admin.rows(_NEWEST, self.companies)
+        return (newest, self.answers.changes_pulled, *((len(phone.outbox), len(phone.rows)) for phone in self._all_phones()))
 
     def _note(self, line: str) -> None:
         self.trace.append(line)
 
 
-async def run_seed(lab: Lab, seed: int) -> Answers:
+async def run_seed(desk: Desk, seed: int) -> Answers:
     """Play and check one seed. Raises RunFailed with the trace."""
-    script = write_script(seed)
-    companies, people = await lab.open_companies()
-    run = Run(lab, script, companies, people)
+    run = Run(desk, write_script(seed), await desk.open_companies())
     try:
-        for move in script.moves:
+        for move in run.script.moves:
             await run.play(move)
         await run.rest()
         await run.check()
     except Exception as problem:
         raise RunFailed(_report(run, problem)) from problem
     finally:
-        lab.tailer.resume()
+        run.end_pauses()
     return run.answers
+
+
+async def run_seeds(lab: Lab, seeds: Iterable[int], lanes: int, take: Callable[[Answers | RunFailed], bool]) -> None:
+    """Run seeds, `lanes` at a time, and hand over what came of each as it is done; `take` returns whether to go on."""
+    left = iter(seeds)
+    is_over = False
+
+    async def work() -> None:
+        nonlocal is_over
+        with lab.desk() as desk:
+            for seed in left:
+                try:
+                    outcome: Answers | RunFailed = await run_seed(desk, seed)
+                except RunFailed as failed:
+                    outcome = failed
+                is_over = not take(outcome) or is_over
+                if is_over:
+                    return
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(lanes):
+            tasks.create_task(work())
 
 
 def _report(run: Run, problem: Exception) -> str:

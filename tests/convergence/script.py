@@ -65,7 +65,7 @@ def write_script(seed: int) -> Script:
 
 def _moves(rng: Random, phones: int) -> list[Move]:
     moves = [Move("edit", who, _seed(rng)) for who in range(phones)]
-    moves += [Move("sync", who, _seed(rng)) for who in range(phones)]
+    moves += [Move("sync", who, _seed(rng)) for who in range(phones)] * 2
     has_kill = rng.random() < 0.06
     hasty_left = 0
     is_paused = False
@@ -74,7 +74,7 @@ def _moves(rng: Random, phones: int) -> list[Move]:
             moves.append(Move("resume tailer"))
             is_paused = False
         hasty_left = max(0, hasty_left - 1)
-        is_hasty = hasty_left > 0 or rng.random() < 0.1
+        is_hasty = hasty_left > 0 or is_paused or rng.random() < 0.1
         roll = rng.random()
         if roll < 0.05 and hasty_left == 0:
             hasty_left = rng.randint(2, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,11 +46,14 @@ class Answers:
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     records: dict[tuple[int, str, str, str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    changes_pulled: int = 0
+    merged: set[str] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def pulled(self, phone: Phone, answer: dict[str, Any]) -> None:
         """A page: ascending versions, each record once, nothing of another company."""
         changes = answer["changes"]
+        self.changes_pulled += len(changes)
         versions = [change["version"] for change in changes]
         must(versions == sorted(set(versions)), f"{phone.name}: versions do not ascend: {versions}")
         must(not versions or versions[-1] <= answer["current_version"] <= answer["head_version"], f"{phone.name}: cursor {answer}")
@@ -83,11 +87,25 @@ class Answers:
             if record_id is not None:
                 key = (phone.line.company_id or 0, phone.line.device_id, phone.install_id, change["table"], change["local_id"])
                 self.records[key].add(record_id)
-        if status in ACKNOWLEDGED:
-            row = comparable(change["data"]) if change["operation"] != "DELETE" and not TOLD & result.keys() else None
-            must(record_id is not None and (answer["pending"] or "version" in result), f"an acknowledged write without version, {what}")
-            self.acknowledged.append(
-                Acknowledged(
-                    phone.line.company_id or 0, phone.line.device_id, change["table"], record_id, result.get("version"), row
-                )
-            )
+        if status == "applied" or (status == "merged" and self._is_first_merge(phone, change, result, is_pending=answer["pending"])):
+            self._acknowledge(phone, change, result, what, is_pending=answer["pending"])
+
+    def _acknowledge(self, phone: Phone, change: Change, result: dict[str, Any], what: str, *, is_pending: bool) -> None:
+        must(result["record_id"] is not None and (is_pending or "version" in result), f"acknowledged without version, {what}")
+        is_as_sent = change["operation"] != "DELETE" and not TOLD & result.keys()
+        write = Acknowledged(
+            company_id=phone.line.company_id or 0,
+            device_id=phone.line.device_id,
+            table=change["table"],
+            record_id=result["record_id"],
+            version=result.get("version"),
+            row=comparable(change["data"]) if is_as_sent else None,
+        )
+        self.acknowledged.append(write)
+
+    def _is_first_merge(self, phone: Phone, change: Change, result: dict[str, Any], *, is_pending: bool) -> bool:
+        """A retry is told `merged` again, but makes no change: it has no version, though its answer waited for the tailer."""
+        key = json.dumps((phone.line.company_id, phone.line.device_id, result["record_id"], change), sort_keys=True)
+        is_first = key not in self.merged
+        self.merged.add(key)
+        return "version" in result or (is_pending and is_first)

@@ -33,16 +33,16 @@ class TableDelivery:
     start: int = 0
     sent: int = -1
 
-    def pulled(self, last_version: int, cursor: int, sent: int) -> TableDelivery:
-        """After a pull from `last_version`, lowered from `sent`, was answered with `cursor`."""
+    def pulled(self, last_version: int, cursor: int, sent: int, told: int) -> TableDelivery:
+        """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`."""
         is_proof = last_version >= self.delivered
         is_sure_proof = last_version >= self.sure and last_version > self.asked
         return replace(
             self,
-            answered=cursor,
+            answered=told,
             delivered=cursor if is_proof else min(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
-            sure=cursor if is_sure_proof else min(self.sure, cursor),
+            sure=told if is_sure_proof else min(self.sure, told),
             asked=max(self.asked, last_version),
             start=last_version,
             sent=sent,
@@ -121,15 +121,26 @@ class Deliveries:
         )
 
     def pulled(
-        self, tables: Collection[str], last_version: int, cursor: int, *, head: int, min_version: int, sent: int | None = None
+        self,
+        tables: Collection[str],
+        last_version: int,
+        cursor: int,
+        *,
+        head: int,
+        min_version: int,
+        sent: int | None = None,
+        told: int | None = None,
     ) -> Deliveries:
-        """After a pull of these tables from `last_version` (as lowered; `sent` as it was sent) was answered with `cursor`."""
+        """After a pull of these tables from `last_version` (as lowered; `sent` as it was sent) was given all up to `cursor`,
+        and was told to go on from there, or from `told`.
+        """
         sent = last_version if sent is None else sent
+        told = cursor if told is None else told
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
             known = new.get(table) or TableDelivery(0, 0, first)
-            new[table] = known.pulled(last_version, cursor, sent)
+            new[table] = known.pulled(last_version, cursor, sent, told)
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -54,11 +54,12 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
         stored = await read_deliveries(session, scope.company_id, pull.device_id)
         deliveries = _seen_by(scope, stored)
         after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries)
-    if page.rows and after < pull.last_version == page.last:
-        page = _with_another_cursor(page)
+    # A page that began further back than was asked is not answered with the cursor that was sent: the same one again would not
+    # tell whether the page arrived. One below it, and what stands at it comes again.
+    cursor = page.last - 1 if page.rows and after < pull.last_version == page.last else page.last
     lag_ms = await app[LAG].read_ms()
-    await _record(app, scope, pull, head, deliveries, after, page, is_changed=deliveries != stored)
-    return _encode(scope, pull, head, page, lag_ms)
+    await _record(app, scope, pull, head, deliveries, after, page, cursor, is_changed=deliveries != stored)
+    return _encode(scope, pull, head, page, cursor, lag_ms)
 
 
 def parse_pull(body: dict[str, Any], settings: Settings) -> PullRequest:
@@ -128,17 +129,6 @@ async def _read(
     return after, await read_page(session, wanted)
 
 
-def _with_another_cursor(page: Page) -> Page:
-    """A page that began further back than the device asked must not be answered with the cursor it asked from: the same one again
-    would not tell whether the page arrived. Where its last change has that version, the last tx is left for the next page.
-    """
-    last = page.rows[-1]
-    if last.version < page.last:
-        return replace(page, last=page.last - 1)
-    rows = [row for row in page.rows if row.tx != last.tx]
-    return Page(rows, page.rows[len(rows)].version - 1, True)
-
-
 def _seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:
     return deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
 
@@ -151,6 +141,7 @@ async def _record(
     deliveries: Deliveries,
     after: int,
     page: Page,
+    cursor: int,
     *,
     is_changed: bool,
 ) -> None:
@@ -162,12 +153,12 @@ async def _record(
     def pulled(now: Deliveries) -> Deliveries:
         seen = _seen_by(scope, now)
         floor = {"head": head.version, "min_version": head.min_version}
-        return seen.pulled(tables, after, page.last, **floor, sent=pull.last_version) if tables else seen
+        return seen.pulled(tables, after, page.last, **floor, sent=pull.last_version, told=cursor) if tables else seen
 
     await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
 
 
-def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, lag_ms: int) -> bytes:
+def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, cursor: int, lag_ms: int) -> bytes:
     me = pull.device_id.encode()
     rows = [row for row in page.rows if not (pull.no_echo and row.is_exact and row.origin_device_id == me)]
     changes = b",".join(encode_change(row, scope, is_cut=page.is_cut and row is rows[-1]) for row in rows)
@@ -180,7 +171,7 @@ def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, lag_ms: int
     }
     if scope.revoked:
         rest["revoked"] = scope.revoked
-    return b'{"success":true,"current_version":%d,"changes":[%b],%b' % (page.last, changes, orjson.dumps(rest)[1:])
+    return b'{"success":true,"current_version":%d,"changes":[%b],%b' % (cursor, changes, orjson.dumps(rest)[1:])
 
 
 def encode_change(row: FeedRow, scope: Scope, *, is_cut: bool = False) -> bytes:

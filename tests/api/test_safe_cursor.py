@@ -303,11 +303,13 @@ async def test_a_lost_or_doubled_pull_answer_never_moves_a_push_answer_past_what
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_last_version_beyond_what_was_answered_is_lowered(api: Api) -> None:
     _, (line, other) = await shop(api)
-    cursor = await drained(line)
+    await drained(line)
     theirs = (await other.push(insert("parties", "a", name="x")))["results"][0]
     page = await line.pull(theirs["version"])
     assert theirs["version"] in {change["version"] for change in page["changes"]}
-    assert cursor < page["current_version"]
+    assert page["current_version"] < theirs["version"], "the cursor that was sent would not tell whether this answer arrived"
+    again = await line.pull(page["current_version"])
+    assert again["current_version"] >= theirs["version"] and not again["has_more"]
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -104,7 +104,7 @@ class Desk:
 async def open_lab(stack: Stack, database: Database) -> AsyncIterator[Lab]:
     """The servers on a migrated database, stopped at the end."""
     async with AsyncExitStack() as undo:
-        tailer = stack.spawn("tail", environ=database.environ)
+        tailer = stack.spawn("tail", "--standby", environ=database.environ)
         undo.callback(tailer.stop)
         patient = await undo.enter_async_context(open_api(database, **{**FAST, "push_wait_ms_max": WAIT_SECONDS * 1000}))
         hasty = await undo.enter_async_context(open_api(database, **FAST, **SMALL_PAGES))

@@ -9,7 +9,7 @@ demo: .venv/installed-demo
 	@.venv/bin/matrix-sync demo $(ARGS)
 
 test: .venv/installed-dev
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: .venv/installed-dev
 	@.venv/bin/ruff check .

@@ -61,7 +61,7 @@ class Stack:
         self.mysql_url = os.environ.get("MYSQL_URL", "")
         self.redis_url = os.environ.get("REDIS_URL", "")
         self._undo = ExitStack()
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(_first_number())
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:  # stops what has started, should the rest fail
@@ -87,7 +87,7 @@ class Stack:
         """A MySQL of its own, not started yet: a `with` block starts and stops it."""
         template = MySQLServer(self.directory / "template")
         template.initialize()
-        server = MySQLServer(self.directory / name, options={**SMALL, **(options or {})})
+        server = MySQLServer(self.directory / f"{name}-{next(self._numbers)}", options={**SMALL, **(options or {})})
         server.home.mkdir(parents=True)
         shutil.copytree(template.data, server.data)  # a fifth of the time that a new one takes
         return server
@@ -156,6 +156,11 @@ def _wait_until(answers: Callable[[], object]) -> None:
             time.sleep(0.2)
         else:
             return
+
+
+def _first_number() -> int:
+    """Two test processes that share a Redis of REDIS_URL begin half of its databases apart."""
+    return _REDIS_DATABASES // 2 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" else 0
 
 
 def _docker_answers() -> bool:

@@ -248,7 +248,8 @@ def test_a_repair_beside_a_busy_tailer_disturbs_nothing(database: Database, sql:
     writer.start()
     try:
         for _ in range(3):
-            sql.rows("DELETE FROM sync_changes WHERE version <= %s AND RAND() < 0.2", head)
+            # But for the companies' rows, which the tailer repeats meanwhile.
+            sql.rows("DELETE FROM sync_changes WHERE version <= %s AND table_name <> 'companies' AND RAND() < 0.2", head)
             sql.rows("DELETE FROM sync_live WHERE table_name = 'settings' AND RAND() < 0.5")
             result = run(database, "replay", "--from", start)
             assert result.exit_code == 0, result.output

@@ -46,7 +46,9 @@ async def _run(stack: Stack, seeds: list[int], failures_max: int, lanes: int) ->
             counts.update(outcome.counts)
         if done % 50 == 0 or done == len(seeds):
             seconds = (time.monotonic() - started) / done
-            print(f"{done} of {len(seeds)} seeds, {len(failures)} failed, {seconds:.2f} s each; verdicts {dict(counts)}", flush=True)
+            print(
+                f"{done} of {len(seeds)} seeds, {len(failures)} failed, {seconds:.2f} s each; verdicts {dict(counts)}", flush=True
+            )
         return len(failures) < failures_max
 
     with stack.database() as database:

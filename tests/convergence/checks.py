@@ -10,7 +10,7 @@ from tests.convergence.edits import TEXTS, first_word
 from tests.convergence.lab import Desk
 from tests.convergence.phone import Phone
 from tests.convergence.witness import Acknowledged, Answers, must
-from tests.oracle import Row, Rows, comparable, comparable_rows
+from tests.oracle import Row, Rows, comparable_rows
 
 LATEST = "parties"
 """Under `latest` the later edit wins as a whole record, so old values may come back."""
@@ -160,8 +160,7 @@ def _difference(held: Rows, expected: Rows) -> str:
                 parts.append(f"{table} {record}: device {one}, server {other}")
             elif one != other:
                 columns = [n for n in sorted(one.keys() | other.keys()) if one.get(n) != other.get(n)]
-                parts.append(f"{table} {record}: " + ", ".join(f"{n}: device {one.get(n)!r}, server {other.get(n)!r}" for n in columns))
+                parts.append(
+                    f"{table} {record}: " + ", ".join(f"{n}: device {one.get(n)!r}, server {other.get(n)!r}" for n in columns)
+                )
     return "; ".join(parts)
-
-
-__all__ = ["check_devices", "check_log", "check_rows", "comparable"]

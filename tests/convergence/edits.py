@@ -66,7 +66,13 @@ def sell(phone: Phone, rng: Random) -> str:
     """A sale: a transaction with two lines that add up, and its invoice."""
     party = _reference(phone, "parties", rng)
     head = phone.insert(
-        "transactions", type="sale", date="2026-03-01", party_id=party, total_amount="30.00", description=word(rng), is_posted=rng.random() < 0.5
+        "transactions",
+        type="sale",
+        date="2026-03-01",
+        party_id=party,
+        total_amount="30.00",
+        description=word(rng),
+        is_posted=rng.random() < 0.5,
     )
     for amount in ("10.00", "20.00"):
         product = _reference(phone, "products", rng)
@@ -128,7 +134,11 @@ def _changes(phone: Phone, table: str, rng: Random) -> Row:
     changed: Row = {column: word(rng) for column in rng.sample(TEXTS[table], rng.randint(1, len(TEXTS[table])))}
     if table == "products" and rng.random() < 0.5:
         changed |= rng.choice(
-            ({"sale_price": _sum(rng)}, {"sku": rng.choice((*SKUS, None))}, {"category_id": _reference(phone, "item_categories", rng)})
+            (
+                {"sale_price": _sum(rng)},
+                {"sku": rng.choice((*SKUS, None))},
+                {"category_id": _reference(phone, "item_categories", rng)},
+            )
         )
     if table == "parties" and rng.random() < 0.3:
         changed |= {"payment_terms_days": rng.randint(1, 90), "is_active": rng.random() < 0.5}
@@ -146,7 +156,10 @@ def _sum(rng: Random) -> str:
 
 
 def _sql_insert(_: SqlClient, table: str, company_id: int, rng: Random) -> tuple[str, list[Any]]:
-    more: Row = {"settings": {"name": rng.choice(SETTINGS), "value": f'{{"at": "{word(rng)}"}}'}, "products": {"sku": rng.choice(SKUS)}}.get(table, {})
+    more: Row = {
+        "settings": {"name": rng.choice(SETTINGS), "value": f'{{"at": "{word(rng)}"}}'},
+        "products": {"sku": rng.choice(SKUS)},
+    }.get(table, {})
     more |= {"accounts": {"account_type": "asset"}, "payment_accounts": {"account_type": "cash"}}.get(table, {})
     row = {"company_id": company_id, **{column: word(rng) for column in TEXTS[table]}, **more}
     columns = ", ".join(f"`{column}`" for column in row)
@@ -155,15 +168,23 @@ def _sql_insert(_: SqlClient, table: str, company_id: int, rng: Random) -> tuple
 
 def _sql_update(sql: SqlClient, table: str, company_id: int, rng: Random) -> tuple[str, list[Any]]:
     if table == "settings":
-        return "UPDATE settings SET value = JSON_OBJECT('at', %s) WHERE company_id = %s AND id = %s", [word(rng), *_row(sql, table, company_id, rng)]
+        return "UPDATE settings SET value = JSON_OBJECT('at', %s) WHERE company_id = %s AND id = %s", [
+            word(rng),
+            *_row(sql, table, company_id, rng),
+        ]
     column = rng.choice(TEXTS[table])
     if rng.random() < 0.15:
-        return f"UPDATE {table} SET `{column}` = CONCAT(%s, '-', id) WHERE company_id = %s AND deleted_at IS NULL", [word(rng), company_id]
+        return f"UPDATE {table} SET `{column}` = CONCAT(%s, '-', id) WHERE company_id = %s AND deleted_at IS NULL", [
+            word(rng),
+            company_id,
+        ]
     return f"UPDATE {table} SET `{column}` = %s WHERE company_id = %s AND id = %s", [word(rng), *_row(sql, table, company_id, rng)]
 
 
 def _sql_delete(sql: SqlClient, table: str, company_id: int, rng: Random) -> tuple[str, list[Any]]:
-    return f"UPDATE {table} SET deleted_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND id = %s", _row(sql, table, company_id, rng)
+    return f"UPDATE {table} SET deleted_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND id = %s", _row(
+        sql, table, company_id, rng
+    )
 
 
 def _sql_remove(sql: SqlClient, table: str, company_id: int, rng: Random) -> tuple[str, list[Any]]:

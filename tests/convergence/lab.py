@@ -71,8 +71,10 @@ class Lab:
 
 @dataclass
 class Desk:
-    """`sql` is a plain writer, `admin` reads for the checks. `people`: one works in the first company, one in the second, one in both;
-    they are renewed now and then, since each of their companies makes finding their memberships slower.
+    """`sql` is a plain writer, `admin` reads for the checks.
+
+    `people`: one works in the first company, one in the second, one in both. They are renewed now and then, since each of their
+    companies makes finding their memberships slower.
     """
 
     lab: Lab

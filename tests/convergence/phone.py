@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -49,8 +49,8 @@ class Witness(Protocol):
 class Phone(Device):
     """A device of either habit. `name` is for people; a naive one has no `install_id`.
 
-    A record with unsent changes is the device's own until they are sent: a naive device takes only the columns that it does not have
-    itself, a full one puts its changes over what it pulls.
+    A record with unsent changes is the device's own until they are sent: of what is pulled a naive device takes only the columns
+    that it does not have itself, a full one puts its changes over it.
     """
 
     name: str = ""
@@ -169,9 +169,7 @@ class Phone(Device):
         self.outbox = [change for change in sent if self._target(change) is None] + self.outbox
 
 
-async def _through(
-    ask: Callable[[], Awaitable[dict[str, Any]]], fault: Fault, what: str, *, takes_second: bool
-) -> dict[str, Any]:
+async def _through(ask: Callable[[], Awaitable[dict[str, Any]]], fault: Fault, what: str, *, takes_second: bool) -> dict[str, Any]:
     """Ask over a line with this fault. Raises ConnectionError where nothing comes back."""
     if fault is Fault.REQUEST_LOST:
         raise ConnectionError(f"{what}: request lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -12,7 +12,7 @@ from tests.convergence.checks import check_devices, check_log, check_rows
 from tests.convergence.edits import edit, sell, write_sql
 from tests.convergence.lab import Desk, Lab
 from tests.convergence.phone import Phone, Trip
-from tests.convergence.script import Move, PhoneSpec, Script, write_script
+from tests.convergence.script import PLAIN, Move, PhoneSpec, Script, write_script
 from tests.convergence.witness import Answers, must
 from tests.device import Habit, Line
 
@@ -23,6 +23,10 @@ BOTH = 2
 
 class RunFailed(AssertionError):
     """A seed that did not converge; the message is its trace."""
+
+    def __init__(self, seed: int, trace: str) -> None:
+        super().__init__(trace)
+        self.seed = seed
 
 
 @dataclass
@@ -163,7 +167,7 @@ async def run_seed(desk: Desk, seed: int) -> Answers:
         await run.rest()
         await run.check()
     except Exception as problem:
-        raise RunFailed(_report(run, problem)) from problem
+        raise RunFailed(seed, _report(run, problem)) from problem
     finally:
         run.end_pauses()
     return run.answers
@@ -195,13 +199,15 @@ def _report(run: Run, problem: Exception) -> str:
     phones = [f"  {number}: {spec}" for number, spec in enumerate(run.script.phones)]
     moves = [f"  {number:3d} {line}" for number, line in enumerate(run.trace)]
     head = f"seed {run.script.seed} (companies {run.companies}): {type(problem).__name__}: {problem}"
-    return "\n".join([head, "phones:", *phones, "moves:", *moves, head])
+    tailer = run.desk.lab.tailer
+    end = [] if tailer.is_running else [f"the tailer ended with {tailer.exit_code}:", tailer.last_lines()]
+    return "\n".join([head, "phones:", *phones, "moves:", *moves, *end, head])
 
 
 def _short(trip: Trip) -> str:
-    names = Trip.__slots__  # type: ignore[attr-defined]
-    default = Trip()
-    return ", ".join(f"{n}={getattr(trip, n)}" for n in names if getattr(trip, n) != getattr(default, n))
+    """What is not plain about a trip."""
+    names = [field.name for field in fields(Trip)]
+    return ", ".join(f"{name}={getattr(trip, name)}" for name in names if getattr(trip, name) != getattr(PLAIN, name))
 
 
 def _clock(spec: PhoneSpec) -> Callable[[], str]:

@@ -15,6 +15,7 @@ from tests.device import Habit
 
 COMPANIES = 2
 EDITED = ("products", "parties", "payment_accounts", "item_categories", "units_of_measure", "settings", "accounts")
+PLAIN = Trip()
 CLOCK_OFFSETS_S = (0, 0, 90, -90, 40_000_000, -300_000_000)
 DAY_MOVES = (18, 32)
 TRAVELLERS = 0.0
@@ -37,7 +38,7 @@ class Move:
     kind: str
     who: int = 0
     seed: int = 0
-    trip: Trip = Trip()
+    trip: Trip = PLAIN
     is_hasty: bool = False
     together: tuple[Move, ...] = ()
 
@@ -76,7 +77,7 @@ def _moves(rng: Random, phones: int) -> list[Move]:
         hasty_left = max(0, hasty_left - 1)
         is_hasty = hasty_left > 0 or is_paused or rng.random() < 0.1
         roll = rng.random()
-        if roll < 0.05 and hasty_left == 0:
+        if roll < 0.05 and hasty_left == 0 and not is_paused:
             hasty_left = rng.randint(2, 7)
             is_paused = not has_kill
             moves.append(Move("kill tailer" if has_kill else "pause tailer"))

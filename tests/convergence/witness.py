@@ -80,7 +80,7 @@ class Answers:
         status, record_id = result["status"], result["record_id"]
         self.counts[status] += 1
         must(status in STATUSES and result["table"] == change["table"], what)
-        must(status != "conflict" or (TOLD <= result.keys() and record_id is not None), f"a refusal that was not told, {what}")
+        must(status != "conflict" or (result.keys() >= TOLD and record_id is not None), f"a refusal that was not told, {what}")
         must(status != "rejected" or {"code", "message"} <= result.keys(), f"a rejection without a reason, {what}")
         if change["operation"] == "INSERT":
             must((status == "rejected") == (record_id is None), f"record_id, {what}")
@@ -89,7 +89,9 @@ class Answers:
             if record_id is not None:
                 key = (phone.line.company_id or 0, phone.line.device_id, phone.install_id, change["table"], change["local_id"])
                 self.records[key].add(record_id)
-        if status == "applied" or (status == "merged" and self._is_first_merge(phone, change, result, is_pending=answer["pending"])):
+        if status == "applied" or (
+            status == "merged" and self._is_first_merge(phone, change, result, is_pending=answer["pending"])
+        ):
             self._acknowledge(phone, change, result, what, is_pending=answer["pending"])
 
     def _acknowledge(self, phone: Phone, change: Change, result: dict[str, Any], what: str, *, is_pending: bool) -> None:

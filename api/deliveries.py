@@ -17,7 +17,8 @@ RECENT_CURSORS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class TableDelivery:
-    """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before.
+    """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before;
+    pushes without a pull between them count as one.
 
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
@@ -50,10 +51,13 @@ class TableDelivery:
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
+        begun = replace(self._arrived() if last_version is None else self, sent=-1)
+        if self.asked >= 0:  # pushes without a pull between them are one outbox, sent in parts
+            begun = replace(begun, recent=(), earlier=self.recent, asked=-1)
         if last_version is None:
-            return replace(self, recent=(), earlier=self.recent, asked=-1)
+            return begun
         given = self.given_at(last_version)
-        return replace(self, answered=given, delivered=given, recent=(), earlier=self.recent, sure=given, asked=-1)
+        return replace(begun, answered=given, delivered=given, sure=given)
 
     def given_at(self, last_version: int) -> int:
         """Return up to where a device at `last_version` was given this table. One that asks from where it asked before may not have
@@ -62,12 +66,16 @@ class TableDelivery:
         return self.start if last_version == self.sent else min(last_version, self.answered)
 
     def passed_over(self, last_version: int) -> TableDelivery:
-        """When the device asks for other tables, from where it asked for this one: that answer may be lost, and a cursor for the
-        others will not tell.
+        """When the device asks for something else. From where it asked for this table: that answer may be lost, and the next cursor
+        will not tell. From elsewhere: the answer came.
         """
-        if last_version != self.sent or max(self.answered, self.sure) <= self.start:
-            return self
-        return replace(self, answered=min(self.answered, self.start), sure=min(self.sure, self.start))
+        if last_version != self.sent:
+            return self._arrived()
+        return replace(self, answered=min(self.answered, self.start), sure=min(self.sure, self.start), sent=-1)
+
+    def _arrived(self) -> TableDelivery:
+        """When it is known that the last page came, though it was told to go on from before its last change."""
+        return self if self.start >= self.sent else replace(self, answered=max(self.answered, self.recent[-1]), sent=-1)
 
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
@@ -145,6 +153,11 @@ class Deliveries:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
         return replace(self, tables=new, fresh_head=fresh_head, zero_min_version=min_version)
+
+    def passed_over(self, sent: int) -> Deliveries:
+        """When the device asks in another company, from `sent`."""
+        tables = {name: table.passed_over(sent) for name, table in self.tables.items()}
+        return self if tables == self.tables else replace(self, tables=tables)
 
     def push_begun(self, last_version: int | None) -> Deliveries:
         """When a push arrives."""

@@ -13,6 +13,7 @@ from api.auth import authenticate
 from api.db import Session
 from api.deliveries import Deliveries
 from api.delivery_store import DELIVERIES, read_deliveries
+from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, read_page
 from api.heads import LAG, Head, check_cursor, read_head
 from api.keys import FEED, SETTINGS
@@ -22,6 +23,7 @@ from schema.errors import SyncError
 from schema.settings import Settings
 from schema.tables import TABLES
 from schema.values import rfc3339_from_us
+from schema.versions import EMPTY_HEAD
 
 WITH_RESTRICTED = frozenset(table.name for table in TABLES.values() if table.restricted)
 
@@ -53,11 +55,13 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
         head = await read_head(session)
         stored = await read_deliveries(session, scope.company_id, pull.device_id)
         deliveries = _seen_by(scope, stored)
-        after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries)
+        elsewhere = await read_elsewhere(session, scope, pull.device_id)
+        after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries, is_known_elsewhere=bool(elsewhere))
     # A page that began further back than was asked is not answered with the cursor that was sent: the same one again would not
     # tell whether the page arrived. One below it, and what stands at it comes again.
     cursor = page.last - 1 if page.rows and after < pull.last_version == page.last else page.last
     lag_ms = await app[LAG].read_ms()
+    await pass_over_elsewhere(app, pull.device_id, elsewhere, pull.last_version)
     await _record(app, scope, pull, head, deliveries, after, page, cursor, is_changed=deliveries != stored)
     return _encode(scope, pull, head, page, cursor, lag_ms)
 
@@ -107,13 +111,22 @@ def asked_tables(scope: Scope, tables: tuple[str, ...] | None) -> tuple[str, ...
 
 
 async def _read(
-    session: Session, settings: Settings, scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries
+    session: Session,
+    settings: Settings,
+    scope: Scope,
+    pull: PullRequest,
+    head: Head,
+    deliveries: Deliveries,
+    *,
+    is_known_elsewhere: bool,
 ) -> tuple[int, Page]:
     await check_cursor(session, head, pull.last_version, deliveries.zero_min_version)
     tables = asked_tables(scope, pull.tables)
     if not tables:
         return pull.last_version, Page([], head.version, False)
     after = deliveries.cursor_for(tables, pull.last_version)
+    if is_known_elsewhere and not deliveries.tables:
+        after = min(after, EMPTY_HEAD)  # its cursor speaks for another company; 0 would say that it has nothing of this one
     is_fresh = after == 0 and not deliveries.tables
     wanted = PageRequest(
         company_id=scope.company_id,

@@ -10,6 +10,7 @@ from aiohttp import web
 from api.db import Session
 from api.deliveries import Deliveries
 from api.delivery_store import DELIVERIES, read_deliveries
+from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.heads import read_head
 from api.keys import DATABASE, SETTINGS
 from api.push_request import PushRequest
@@ -37,13 +38,17 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     async with app[DATABASE].read() as session:
         head = await read_head(session)
         deliveries = await read_deliveries(session, scope.company_id, push.device_id)
-        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, push.last_version)
+        elsewhere = await read_elsewhere(session, scope, push.device_id)
+        believed = None if elsewhere else push.last_version
+        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
 
     def answered(now: Deliveries) -> Deliveries:
         return now.push_answered(cursor, scope.readable)
 
+    if push.last_version is not None:
+        await pass_over_elsewhere(app, push.device_id, elsewhere, push.last_version)
     await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False)
     return {
         "success": True,

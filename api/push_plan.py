@@ -1,7 +1,8 @@
 """Which changes of a push stand or fall together, and in which order they are applied. Pure.
 
 Explicit groups are the client's. By default a transaction or invoice with the lines, entries, payments and stock movements that
-refer to it, and a payment with its lines, is one group; every other change is its own. A change comes after the new rows that it
+refer to it, and a payment with its lines, is one group, also where the document itself came in an earlier push: lines that add up
+together do not alone. Every other change is its own. A change comes after the new rows that it
 refers to and after earlier changes of the same record; groups that need one another become one.
 """
 
@@ -111,6 +112,7 @@ def _default_groups(changes: list[PushedChange]) -> dict[int, int]:
     group_of = {change.seq: change.seq for change in changes}
     explicit: dict[str, int] = {}
     heads: dict[LocalKey, int] = {}
+    elsewhere: dict[LocalKey, int] = {}
     for change in changes:
         if change.group is not None:
             _join(group_of, explicit.setdefault(change.group, change.seq), change.seq)
@@ -120,9 +122,10 @@ def _default_groups(changes: list[PushedChange]) -> dict[int, int]:
     for change in changes:
         if change.group is None and change.table in _DOCUMENT_PARTS:
             for target, value in referenced_keys(change):
-                for key in ((target, value), (target, f"#{value}")):
-                    if target in _DOCUMENT_HEADS and key in heads:
-                        _join(group_of, heads[key], change.seq)
+                if target in _DOCUMENT_HEADS:
+                    here = [heads[key] for key in ((target, value), (target, f"#{value}")) if key in heads]
+                    for head in here or [elsewhere.setdefault((target, value), change.seq)]:
+                        _join(group_of, head, change.seq)
     return group_of
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +34,10 @@ _HEAD_COLUMNS = {"invoices": "transaction_id", **{table.name: table.head for tab
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One person in one company, on one device where there is one. `readable` and `writable` are names of tables."""
+    """One person in one company, on one device where there is one. `readable` and `writable` are names of tables.
+
+    `is_in_several`: the person works in other companies too.
+    """
 
     login_id: int
     user_id: int
@@ -45,6 +48,7 @@ class Scope:
     writable: frozenset[str]
     may_see_restricted: bool
     may_resolve_conflicts: bool
+    is_in_several: bool = False
 
     @property
     def revoked(self) -> tuple[str, ...]:
@@ -118,7 +122,8 @@ class Scopes:
         membership = await self._membership(identity.login_id, company_id)
         known_as = identity.device_id or device_id
         device = await self._device(known_as, identity.login_id) if known_as is not None else None
-        return _scope(identity, membership, device)
+        is_in_several = len(self._memberships.get(identity.login_id, (0.0, ()))[1]) > 1
+        return replace(_scope(identity, membership, device), is_in_several=is_in_several)
 
     async def _membership(self, login_id: int, company_id: int | None) -> Membership:
         kept_until, memberships = self._memberships.get(login_id, (0.0, ()))

@@ -102,7 +102,7 @@ class Phone(Device):
         else:
             self._take_results(batch, answer["results"])
         self.cursor = answer["current_version"]
-        told = ", ".join(f"{c['table']} {r['record_id']} {r['status']}" for c, r in zip(sent, answer["results"], strict=True))
+        told = ", ".join(_said(change, result) for change, result in zip(sent, answer["results"], strict=True))
         return f"pushed [{told}] → {self.cursor}; "
 
     async def _pull(self, trip: Trip) -> str:
@@ -179,6 +179,10 @@ async def _through(ask: Callable[[], Awaitable[dict[str, Any]]], fault: Fault, w
     if fault is Fault.ANSWER_LOST:
         raise ConnectionError(f"{what}: answer lost")
     return answer
+
+
+def _said(change: Change, result: dict[str, Any]) -> str:
+    return " ".join(str(part) for part in (change["table"], result["record_id"], result["status"], result.get("code")) if part)
 
 
 def _local_key(change: Change) -> LocalKey:

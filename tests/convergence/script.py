@@ -18,7 +18,7 @@ EDITED = ("products", "parties", "payment_accounts", "item_categories", "units_o
 PLAIN = Trip()
 CLOCK_OFFSETS_S = (0, 0, 90, -90, 40_000_000, -300_000_000)
 DAY_MOVES = (18, 32)
-TRAVELLERS = 0.0
+TRAVELLERS = 0.3
 
 
 @dataclass(frozen=True, slots=True)

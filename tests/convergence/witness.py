@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,7 @@ class Answers:
     records: dict[tuple[int, str, str, str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     changes_pulled: int = 0
     merged: set[str] = field(default_factory=set)
+    doubtful: Counter[tuple[int, str, str, int]] = field(default_factory=Counter)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def pulled(self, phone: Phone, answer: dict[str, Any]) -> None:
@@ -89,9 +90,7 @@ class Answers:
             if record_id is not None:
                 key = (phone.line.company_id or 0, phone.line.device_id, phone.install_id, change["table"], change["local_id"])
                 self.records[key].add(record_id)
-        if status == "applied" or (
-            status == "merged" and self._is_first_merge(phone, change, result, is_pending=answer["pending"])
-        ):
+        if status == "applied" or (status == "merged" and self._is_new_merge(phone, change, result, is_pending=answer["pending"])):
             self._acknowledge(phone, change, result, what, is_pending=answer["pending"])
 
     def _acknowledge(self, phone: Phone, change: Change, result: dict[str, Any], what: str, *, is_pending: bool) -> None:
@@ -107,9 +106,12 @@ class Answers:
         )
         self.acknowledged.append(write)
 
-    def _is_first_merge(self, phone: Phone, change: Change, result: dict[str, Any], *, is_pending: bool) -> bool:
-        """A retry is told `merged` again, but makes no change: it has no version, though its answer waited for the tailer."""
-        key = json.dumps((phone.line.company_id, phone.line.device_id, result["record_id"], change), sort_keys=True)
+    def _is_new_merge(self, phone: Phone, change: Change, result: dict[str, Any], *, is_pending: bool) -> bool:
+        """A retry is told `merged` again: without a version, it made no change; a pending answer does not say whether it did."""
+        place = (phone.line.company_id or 0, phone.line.device_id, result["table"], result["record_id"])
+        key = json.dumps((place, change), sort_keys=True)
         is_first = key not in self.merged
         self.merged.add(key)
+        if is_pending and not is_first:
+            self.doubtful[place] += 1
         return "version" in result or (is_pending and is_first)

@@ -2,8 +2,8 @@
 
 Explicit groups are the client's. By default a transaction or invoice with the lines, entries, payments and stock movements that
 refer to it, and a payment with its lines, is one group, also where the document itself came in an earlier push: lines that add up
-together do not alone. Every other change is its own. A change comes after the new rows that it
-refers to and after earlier changes of the same record; groups that need one another become one.
+together do not add up alone. Every other change is its own. A change comes after the new rows that it refers to and after earlier
+changes of the same record; groups that need one another become one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:
         needed = {inserts[key] for key in referenced_keys(change) if key in inserts}
         for key in _record_keys(change):
             is_first_insert = inserts.get(key) == change.seq
-            if key in last_of and not is_first_insert:
+            if is_first_insert and key in last_of:
+                continue  # it goes before what was sent before it, and what comes after it still goes after that
+            if key in last_of:
                 needed.add(last_of[key])
             elif change.operation != "INSERT" and key in inserts:
                 needed.add(inserts[key])

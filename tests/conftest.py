@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from pymysql.connections import Connection
 
 from schema.connect import open_connection
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
+
+
+# CI tries the same examples each time, so that it judges the change and not the luck; everywhere else they are new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

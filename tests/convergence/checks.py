@@ -29,14 +29,18 @@ GROUP BY t.id, t.total_amount HAVING SUM(l.line_amount) <> t.total_amount
 """
 
 
-async def check_devices(phones: list[Phone], oracle: dict[int, Rows]) -> None:
-    """Every device holds exactly the server's rows; what is beside them is its own unsent INSERTs. And its status says so."""
+async def check_devices(phones: list[Phone], oracle: dict[int, Rows], answers: Answers) -> None:
+    """Every device holds exactly the server's rows; what is beside them is its own unsent INSERTs, no part of a sale that adds up
+    among them. And its status says so.
+    """
     for phone in phones:
         expected = comparable_rows(oracle[phone.line.company_id or 0])
         held = comparable_rows(phone.held())
         must(held == expected, f"{phone.name} ({phone.line.device_id}) diverges: {_difference(held, expected)}")
         unsent = {(change["table"], change["local_id"]) for change in phone.outbox if change["operation"] == "INSERT"}
         must(phone.drafts.keys() <= unsent, f"{phone.name} holds drafts that nobody will store: {phone.drafts.keys() - unsent}")
+        codes = {key: answers.codes.get((phone.line.device_id, phone.install_id, *key)) for key in unsent}
+        must("unbalanced" not in codes.values(), f"{phone.name} cannot send the rest of a sale: {codes}")
         status = await phone.line.status()
         must(status["is_synced"] and status["pending_changes"] == 0, f"{phone.name} is not synced: {status}")
 

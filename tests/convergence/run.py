@@ -106,7 +106,7 @@ class Run:
     async def check(self) -> None:
         """Raises Divergence."""
         oracle = [await asyncio.to_thread(self.desk.oracle.rows, company) for company in self.companies]
-        await check_devices(self._all_phones(), dict(zip(self.companies, oracle, strict=True)))
+        await check_devices(self._all_phones(), dict(zip(self.companies, oracle, strict=True)), self.answers)
         await asyncio.to_thread(check_log, self.desk, self.companies, self.answers)
         await asyncio.to_thread(check_rows, self.desk, self.companies, self.answers)
 

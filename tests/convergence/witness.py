@@ -46,6 +46,7 @@ class Answers:
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     records: dict[tuple[int, str, str, str, str], set[int]] = field(default_factory=lambda: defaultdict(set))
+    codes: dict[tuple[str, str, str, str], str | None] = field(default_factory=dict)
     changes_pulled: int = 0
     merged: set[str] = field(default_factory=set)
     doubtful: Counter[tuple[int, str, str, int]] = field(default_factory=Counter)
@@ -84,6 +85,7 @@ class Answers:
         must(status != "conflict" or (result.keys() >= TOLD and record_id is not None), f"a refusal that was not told, {what}")
         must(status != "rejected" or {"code", "message"} <= result.keys(), f"a rejection without a reason, {what}")
         if change["operation"] == "INSERT":
+            self.codes[phone.line.device_id, phone.install_id, change["table"], change["local_id"]] = result.get("code")
             must((status == "rejected") == (record_id is None), f"record_id, {what}")
             mapped = answer["id_mappings"].get(change["local_id"])
             must(mapped == record_id, f"id_mappings has {mapped}, {what}")

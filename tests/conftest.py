@@ -15,7 +15,6 @@ from schema.connect import open_connection
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
-
 # CI tries the same examples each time, so that it judges the change and not the luck; everywhere else they are new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):

@@ -29,8 +29,8 @@ TEXTS = {
 }
 """Columns of which each value is written once."""
 SKUS, CODES, SETTINGS = ("A", "B", "C"), ("10", "20"), ("theme", "paper", "tax")
-IGNORED_BY_SQL = (1062, 1451, 1452)
-"""A duplicate key, a row that is referred to: the writer's statement had no effect."""
+WITHOUT_EFFECT = (1062, 1205, 1213, 1451, 1452)
+"""A duplicate key, a lock that did not come, a deadlock, a row that is referred to."""
 
 
 def word(rng: Random) -> str:
@@ -94,8 +94,8 @@ def write_sql(sql: SqlClient, company_id: int, rng: Random) -> str:
     try:
         with sql.connection.cursor() as cursor:
             count = cursor.execute(statement, params)
-    except pymysql.err.IntegrityError as problem:
-        if problem.args[0] not in IGNORED_BY_SQL:
+    except (pymysql.err.IntegrityError, pymysql.err.OperationalError) as problem:
+        if problem.args[0] not in WITHOUT_EFFECT:
             raise
         return f"SQL refused ({problem.args[0]}): {statement} {params}"
     return f"SQL ({count}): {statement} {params}"

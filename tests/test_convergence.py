@@ -14,7 +14,7 @@ from tests.convergence.script import write_script
 from tests.convergence.witness import Answers
 from tests.servers import Database, Stack
 
-SEEDS = 300
+SEEDS = 120
 LANES = 3
 
 

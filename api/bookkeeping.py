@@ -16,7 +16,6 @@ from api.writes import share_rows
 from schema.errors import SyncError
 from schema.rules import (
     KEPT_WHILE_REFERENCED,
-    PARTS_OF_TRANSACTIONS,
     Breach,
     TransactionSums,
     check_document,
@@ -112,11 +111,9 @@ class Bookkeeping:
             breach = check_period(head_table.name, head, None, self.locked_until) if head is not None else None
             if breach is not None:
                 return breach
-        if table.name not in PARTS_OF_TRANSACTIONS or before is None:
-            return None
         transaction = await self._referenced(TABLES["transactions"], before, "transaction_id")
         invoice = await self._referenced(TABLES["invoices"], before, "invoice_id")
-        return check_part(table.name, transaction, invoice, is_new=False)
+        return check_part(table.name, transaction, invoice, is_new=before is None)
 
     async def _referenced(self, table: Table, row: Row | None, column: str) -> Row | None:
         record_id = row.get(column) if row is not None else None

@@ -17,10 +17,11 @@ from api.data_write import Writer, create_company
 from api.db import Session
 from api.keys import DATABASE, SETTINGS, Handler
 from api.preconditions import read_if_match
-from api.requests import ID_MAX, read_company_id, read_json_object, request_id
+from api.requests import read_company_id, read_json_object, request_id
 from api.scope import SCOPES, Scope, forbidden, scope_of
 from api.settling import settle
 from api.writes import Cleaned, clean
+from schema.columns import ID_MAX
 from schema.errors import SyncError
 from schema.tables import TABLES, Table
 

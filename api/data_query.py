@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from api.requests import ID_MAX, malformed
+from api.requests import malformed
 from api.scope import Scope
 from api.writes import stored_columns
-from schema.columns import Access, Column, Kind
+from schema.columns import ID_MAX, Access, Column, Kind
 from schema.errors import SyncError
 from schema.settings import Settings
 from schema.tables import Table

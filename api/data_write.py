@@ -13,8 +13,8 @@ from api.data_read import not_found
 from api.db import DuplicateKey, ForeignKeyFailed, Session
 from api.origins import open_first_origin
 from api.preconditions import check_unchanged
-from api.scope import Scope, forbidden, heads_of
-from api.writes import delete_row, insert_row, lock_rows, open_origin, share_company, share_parents, share_rows, update_row
+from api.scope import Scope
+from api.writes import delete_row, demand_may_write, insert_row, lock_rows, open_origin, share_company, share_parents, update_row
 from schema.changes import OriginKind
 from schema.errors import SyncError
 from schema.tables import TABLES, Table
@@ -33,7 +33,7 @@ class Writer:
         """Insert a row and return (origin id, record id). Raises SyncError 403, 409, 422."""
         origin_id, books = await self._begin(session)
         await self._check_references(session, values)
-        await self._check_may_write(session, None, values)
+        await demand_may_write(session, self.scope, self.table, None, values)
         new = {**{column.name: column.default for column in self.table.own}, **values}
         await books.demand(self.table, None, new)
         try:
@@ -49,7 +49,7 @@ class Writer:
         row = await self._lock(session, record_id, if_match)
         changed = {name: value for name, value in values.items() if not is_same(self.table.by_name[name], row[name], value)}
         await self._check_references(session, changed)
-        await self._check_may_write(session, row, changed)
+        await demand_may_write(session, self.scope, self.table, row, changed)
         if changed:
             await books.demand(self.table, row, {**row, **changed})
         try:
@@ -64,7 +64,7 @@ class Writer:
         """Soft-delete a row and return the origin id. Raises SyncError 403, 404, 412."""
         origin_id, books = await self._begin(session)
         row = await self._lock(session, record_id, if_match)
-        await self._check_may_write(session, row, {})
+        await demand_may_write(session, self.scope, self.table, row, {})
         await books.demand(self.table, row, None)
         await delete_row(session, self.table, self.scope.company_id, record_id)
         await books.demand_balance(self.table, row)
@@ -98,12 +98,6 @@ class Writer:
         ]
         if missing:
             raise _unresolved(dict.fromkeys(missing, "refers to no record of this company"))
-
-    async def _check_may_write(self, session: Session, row: Mapping[str, Any] | None, values: Mapping[str, Any]) -> None:
-        name, ids = heads_of(self.table.name, row, values)
-        heads = await share_rows(session, TABLES[name], self.scope.company_id, ids)
-        if not self.scope.may_write_row(self.table.name, row, values, heads):
-            raise forbidden()
 
 
 async def create_company(

@@ -9,7 +9,8 @@ import orjson
 from aiohttp import web
 
 from api.db import Session
-from api.requests import ID_MAX, malformed
+from api.requests import malformed
+from schema.columns import ID_MAX
 from schema.errors import SyncError
 from schema.tables import RESERVED, Table
 from schema.values import is_same

@@ -33,7 +33,7 @@ from api.push_rows import lock_push_rows
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
 from api.requests import read_json_object, request_id
 from api.scope import Scope, scope_of
-from api.verdicts import Refused, Status, Verdict, refusal
+from api.verdicts import Refused, Status, Verdict, refusal, refused_by
 from api.writes import share_company
 from schema.changes import OriginKind
 from schema.rules import Breach
@@ -79,7 +79,7 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
-    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, identities, rows, times, books)
+    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, rows, times, books)
     verdicts = await _apply_groups(context, push.changes)
     told: dict[str, set[int]] = {}
     for verdict in verdicts:
@@ -157,8 +157,7 @@ async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdi
 
 
 def _breached(verdict: Verdict, breach: Breach) -> Verdict:
-    refused = Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
-    return refusal(verdict.change, refused, record_id=None if verdict.is_maker else verdict.record_id)
+    return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
 
 
 def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:

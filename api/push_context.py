@@ -11,13 +11,12 @@ from api.cleaning import Cleaned, clean
 from api.db import DuplicateKey, ForeignKeyFailed, Session
 from api.deliveries import Deliveries
 from api.duplicates import duplicate_refusal
-from api.identity import Install, RecordIdentity
-from api.push_plan import LocalKey
+from api.identity import Install
 from api.push_request import PushedChange
 from api.push_rows import PushRows, Row, target_id
 from api.references import Unresolved
 from api.scope import Scope
-from api.verdicts import Refused
+from api.verdicts import Refused, refused_by
 from schema.tables import TABLES, Table
 
 _KNOWN_RECORD = "SELECT 1 FROM sync_live WHERE company_id = %s AND table_name = %s AND record_id = %s"
@@ -33,7 +32,6 @@ class PushContext:
     origin_id: int
     deliveries: Deliveries
     last_version: int | None
-    identities: Mapping[LocalKey, RecordIdentity]
     rows: PushRows
     edited_at_us: Mapping[int, int]
     books: Bookkeeping
@@ -69,7 +67,7 @@ async def check_rules(context: PushContext, table: Table, before: Row | None, af
     """Raises Refused where an accounting rule is against it (`schema.rules`)."""
     breach = await context.books.check_change(table, before, after)
     if breach is not None:
-        raise Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
+        raise refused_by(breach)
 
 
 async def was_ever_here(context: PushContext, table: Table, record_id: int) -> bool:

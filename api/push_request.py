@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from api.pull import read_last_version
-from api.requests import ID_MAX, malformed, read_company_id, read_device_id
+from api.requests import malformed, read_company_id, read_device_id
+from schema.columns import ID_MAX
 from schema.errors import SyncError
 from schema.settings import Settings
 

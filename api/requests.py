@@ -10,11 +10,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from api.keys import REQUEST_ID, SETTINGS
+from schema.columns import ID_MAX
 from schema.errors import SyncError
 
 BODY_SECONDS_MAX = 30
 DEVICE_ID_BYTES_MAX = 128
-ID_MAX = (1 << 53) - 1
 _CONTENT_TYPES = frozenset({"application/json", "application/octet-stream"})  # aiohttp gives the second for a missing header
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _CHARSETS = frozenset({None, "utf-8", "utf8", "us-ascii"})

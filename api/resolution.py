@@ -11,8 +11,8 @@ from api.bookkeeping import Bookkeeping, books_of
 from api.cleaning import clean
 from api.db import Session
 from api.push_answer import visible_columns
-from api.scope import Scope, forbidden, heads_of
-from api.writes import delete_row, lock_rows, restore_row, share_company, share_rows, update_row
+from api.scope import Scope
+from api.writes import delete_row, demand_may_write, lock_rows, restore_row, share_company, update_row
 from schema.errors import SyncError
 from schema.tables import TABLES, Table
 
@@ -68,10 +68,7 @@ async def _write(
     cleaned = clean(table, scope, sent, is_insert=False)
     if cleaned.problems:
         raise SyncError(422, "bad_value", "a value cannot be stored", details={"columns": cleaned.problems})
-    name, ids = heads_of(table.name, row, cleaned.values)
-    heads = await share_rows(session, TABLES[name], scope.company_id, ids)
-    if not scope.may_write_row(table.name, row, cleaned.values, heads):
-        raise forbidden()
+    await demand_may_write(session, scope, table, row, cleaned.values)
     after = None if is_delete else {**row, **cleaned.values}
     await books.demand(table, row, after)
     if after is None:

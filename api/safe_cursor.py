@@ -1,6 +1,9 @@
-"""The cursor a push may answer: never beyond a change its device has not been given (contract §1.3)."""
+"""What a device has not been given, and so the cursor a push may answer: never beyond the first of it (contract §1.3)."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from api.db import Session
 from api.deliveries import Deliveries
@@ -9,11 +12,10 @@ from api.scope import Scope
 from schema.tables import TABLES
 from schema.versions import epoch_of
 
-_FIRST_NOT_GIVEN = """
-SELECT version FROM sync_changes
+_NOT_GIVEN = """
+FROM sync_changes
 WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL OR for_device = %s)
     AND NOT (is_exact AND origin_device_id <=> %s) AND ({tables})
-ORDER BY version LIMIT 1
 """
 
 
@@ -31,6 +33,22 @@ async def read_safe_cursor(
         given = {name: last_version or 0 if is_known else 0 for name in TABLES if name in scope.readable}
     if not given:
         return head.version
+    not_given, params = _not_given(scope, device_id, given, head)
+    row = await session.fetch_one(f"SELECT version {not_given} ORDER BY version LIMIT 1", params)
+    return head.version if row is None else int(row[0]) - 1
+
+
+async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> int:
+    """Return how many changes, up to the head, a device has yet to be given that was given each table up to a version."""
+    if not given:
+        return 0
+    not_given, params = _not_given(scope, device_id, given, head)
+    row = await session.fetch_one(f"SELECT COUNT(*) {not_given}", params)
+    return int(row[0]) if row else 0
+
+
+def _not_given(scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> tuple[str, list[Any]]:
+    """The FROM and WHERE, and their parameters, of the changes that are beyond `given` and not the device's own exact ones."""
     floors: dict[int, list[str]] = {}
     for name, version in given.items():
         floors.setdefault(version, []).append(name)
@@ -38,6 +56,11 @@ async def read_safe_cursor(
     for version, names in floors.items():
         conditions.append(f"(version > %s AND table_name IN ({', '.join('%s' for _ in names)}))")
         params += [version, *names]
-    sql = _FIRST_NOT_GIVEN.format(tables=" OR ".join(conditions))
-    row = await session.fetch_one(sql, (scope.company_id, min(floors), head.version, device_id, device_id, *params))
-    return head.version if row is None else int(row[0]) - 1
+    return _NOT_GIVEN.format(tables=" OR ".join(conditions)), [
+        scope.company_id,
+        min(floors),
+        head.version,
+        device_id,
+        device_id,
+        *params,
+    ]

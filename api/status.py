@@ -14,18 +14,13 @@ from api.deliveries import decode
 from api.heads import LAG, read_head
 from api.keys import DATABASE, SETTINGS
 from api.requests import malformed, read_company_id, read_device_id
-from api.safe_cursor import read_safe_cursor
+from api.safe_cursor import count_not_given, read_safe_cursor
 from api.scope import Scope, scope_of
 from schema.settings import Settings
 from schema.tables import TABLES
 from schema.values import rfc3339, rfc3339_from_us
 
 _READ = "SELECT state, last_pull_at FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
-_COUNT_PENDING = """
-SELECT COUNT(*) FROM sync_changes
-WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL OR for_device = %s)
-    AND NOT (is_exact AND origin_device_id <=> %s) AND ({tables})
-"""
 _COUNT_CONFLICTS = "SELECT COUNT(*) FROM sync_conflicts WHERE company_id = %s AND device_id = %s AND status = 'open'"
 _COUNT_REJECTED = "SELECT COUNT(*) FROM sync_pushed WHERE company_id = %s AND device_id = %s AND status = 'rejected'"
 _HASH_LIVE = """
@@ -57,7 +52,7 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
     deliveries = decode(row[0] if row else None)
     given = {name: table.delivered for name, table in deliveries.tables.items() if name in scope.readable}
     asked = given or {name: 0 for name in TABLES if name in scope.readable}
-    pending = await _count_pending(session, scope, device_id, asked, head.version)
+    pending = await count_not_given(session, scope, device_id, asked, head)
     last_pull_at = row[1] if row else None
     return {
         "device_id": device_id,
@@ -82,16 +77,6 @@ async def _read_verification(session: Session, scope: Scope, version: int) -> di
     found = {table: {"count": count, "hash": f"{value:016x}"} for table, count, value in rows}
     tables = {name: found.get(name, {"count": 0, "hash": "0" * 16}) for name in TABLES if name in scope.readable}
     return {"version": version, "tables": tables}
-
-
-async def _count_pending(session: Session, scope: Scope, device_id: str, given: dict[str, int], head: int) -> int:
-    if not given:
-        return 0
-    conditions = " OR ".join("(table_name = %s AND version > %s)" for _ in given)
-    pairs = [value for pair in given.items() for value in pair]
-    params = (scope.company_id, min(given.values()), head, device_id, device_id, *pairs)
-    row = await session.fetch_one(_COUNT_PENDING.format(tables=conditions), params)
-    return int(row[0]) if row else 0
 
 
 async def _count(session: Session, sql: str, scope: Scope, device_id: str) -> int:

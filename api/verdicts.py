@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from api.push_request import PushedChange
+from schema.rules import Breach
 
 
 class Status(StrEnum):
@@ -70,6 +71,11 @@ class Refused(Exception):
         self.record_id = record_id
         self.is_retryable = is_retryable
         self.details = dict(details or {})
+
+
+def refused_by(breach: Breach) -> Refused:
+    """Return the refusal of a change that an accounting rule is against."""
+    return Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
 
 
 MALFORMED_CODES = frozenset({"unknown_table", "bad_operation", "bad_timestamp", "bad_value"})

@@ -13,7 +13,7 @@ from typing import Any
 from api.cleaning import Cleaned, clean
 from api.db import Session
 from api.origins import open_origin
-from api.scope import forbidden
+from api.scope import Scope, forbidden, heads_of
 from schema.columns import Access, Column
 from schema.tables import TABLES, Table
 from schema.values import mysql_from_wire, wire_from_mysql
@@ -22,6 +22,7 @@ __all__ = [
     "Cleaned",
     "clean",
     "delete_row",
+    "demand_may_write",
     "insert_row",
     "insert_rows",
     "lock_rows",
@@ -71,6 +72,16 @@ async def share_parents(session: Session, table_name: str, company_id: int, ids:
         return set()
     sql = f"SELECT id FROM {_found_by_id(TABLES[table_name])} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"
     return {row[0] for row in await session.fetch_all(sql, (company_id, *wanted))}
+
+
+async def demand_may_write(
+    session: Session, scope: Scope, table: Table, row: Mapping[str, Any] | None, values: Mapping[str, Any]
+) -> None:
+    """Raise SyncError 403 where this person may not turn `row` (None: a new one) into what it is with `values` over it."""
+    name, ids = heads_of(table.name, row, values)
+    heads = await share_rows(session, TABLES[name], scope.company_id, ids)
+    if not scope.may_write_row(table.name, row, values, heads):
+        raise forbidden()
 
 
 async def insert_row(session: Session, table: Table, company_id: int, values: Mapping[str, Any]) -> int:

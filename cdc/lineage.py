@@ -7,7 +7,7 @@ until the gap they stand in is closed and for the redeliveries that repeat them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -49,14 +49,6 @@ class Spool:
         """One row."""
         self._file.seek(place)
         return ChangeRow(*orjson.loads(self._file.readline()))
-
-    def read_all(self, place: int, count: int) -> Iterator[ChangeRow]:
-        """`count` rows from a place on."""
-        for _ in range(count):
-            self._file.seek(place)
-            line = self._file.readline()
-            place += len(line)
-            yield ChangeRow(*orjson.loads(line))
 
 
 class Lineage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import click
@@ -112,24 +113,25 @@ class _Viewer:
         return {"kind": tx.origin.kind.value, "id": tx.origin.id, "device_id": tx.origin.device_id, **(found or {})}
 
 
-class _Printer:
+class _Printer(ABC):
     """What a form of output prints."""
 
     def __init__(self, *, sealed: bool) -> None:
         self.sealed = sealed
 
+    @abstractmethod
     def head(self, tx: PendingTx, origin: dict[str, Any], statements: list[str]) -> None:
         """A transaction begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, tx: PendingTx, entry: Entry) -> None:
         """One of its changes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def redelivery(self, tx: PendingTx, entry: Redelivery) -> None:
         """A record that a device is given again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, shown: int, hidden: int) -> None:
         """The span is over."""
 
@@ -179,6 +181,9 @@ class _JsonPrinter(_Printer):
                 "for_device": entry.device_id,
             }
         )
+
+    def end(self, shown: int, hidden: int) -> None:
+        """Nothing more: a program counts for itself."""
 
 
 class _TextPrinter(_Printer):

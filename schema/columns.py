@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+ID_MAX = (1 << 53) - 1
+"""Ids stay below 2^53, so that every client's number type holds them."""
+
 
 class Kind(StrEnum):
     """How a column's values look on the wire (contract §2.3)."""
@@ -120,5 +123,5 @@ def reference(name: str, table: str | None, *, required: bool = False, access: A
         access=access,
         references=table,
         minimum=1,
-        maximum=(1 << 53) - 1,
+        maximum=ID_MAX,
     )

@@ -16,10 +16,6 @@ class EventLogger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def debug(self, event: str, /, **fields: Any) -> None:
-        """Log what only a developer wants to see."""
-        self._write(logging.DEBUG, event, fields)
-
     def info(self, event: str, /, **fields: Any) -> None:
         """Log what happened."""
         self._write(logging.INFO, event, fields)

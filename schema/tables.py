@@ -11,6 +11,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from schema.columns import (
+    ID_MAX,
     Access,
     Column,
     date,
@@ -266,7 +267,7 @@ _ALL = (
                 "purchaseReturn",
                 "expense",
             ),
-            integer("reference_id", "bigint unsigned", 0, (1 << 53) - 1),
+            integer("reference_id", "bigint unsigned", 0, ID_MAX),
             reference("transaction_id", "transactions"),
             date("transaction_date", required=True),
             money("debit"),

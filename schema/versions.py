@@ -5,7 +5,6 @@ from __future__ import annotations
 EPOCH_SHIFT = 40
 N_MAX = (1 << EPOCH_SHIFT) - 1
 EPOCH_MAX = (1 << (53 - EPOCH_SHIFT)) - 1
-VERSION_MAX = (1 << 53) - 1
 EMPTY_HEAD = 1
 """`current_version` of a server that has no change yet; the first change is version 2."""
 

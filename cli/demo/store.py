@@ -54,6 +54,3 @@ class LocalStore:
     def by(self, table: str, column: str) -> dict[str, Row]:
         """A table's rows by one of their columns."""
         return {str(row[column]): row for row in self.rows[table].values()}
-
-    def row_count(self) -> int:
-        return sum(len(rows) for rows in self.rows.values()) + sum(len(rows) for rows in self.unsent.values())

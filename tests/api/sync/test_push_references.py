@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.api.conftest import Api
-from tests.api.tills import open_api, shop
+from tests.api.tills import shop
 from tests.device import Change, Refused, delete, insert, update
 from tests.oracle import Oracle
-from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def test_a_reference_is_a_local_id_or_a_server_id_as_text_or_number(api: Api, admin: SqlClient) -> None:

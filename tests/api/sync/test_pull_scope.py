@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from schema.tables import TABLES
 from tests.api.conftest import Api
 from tests.api.rows import create_all, hire
-from tests.api.tills import open_api, shop, till
+from tests.api.tills import shop, till
 from tests.device import Refused, delete, insert, update
 from tests.oracle import Oracle, comparable_rows
-from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def test_two_companies_never_see_each_other(api: Api, admin: SqlClient) -> None:

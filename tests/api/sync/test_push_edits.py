@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.api.conftest import Api
 from tests.api.tills import drained, newest, open_api, shop
 from tests.device import Line, delete, insert, update
 from tests.oracle import Oracle
-from tests.servers import Database, Stack
+from tests.servers import Database
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNIT = "payment_accounts"
 """A server_wins table without accounting rules."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def bank(line: Line, **more: Any) -> dict[str, Any]:

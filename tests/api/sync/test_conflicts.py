@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.api.conftest import Api, Person
 from tests.api.rows import hire
-from tests.api.tills import drained, open_api, shop, till
+from tests.api.tills import drained, shop, till
 from tests.device import Change, Line, delete, insert, update
-from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def clash(api: Api, table: str = "accounts", **data: Any) -> tuple[Person, Line, Line, int, dict[str, Any]]:

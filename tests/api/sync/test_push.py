@@ -6,11 +6,9 @@ import asyncio
 import gzip
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from schema.tables import TABLES
 from tests.api.conftest import Api
@@ -18,25 +16,10 @@ from tests.api.rows import VALUES
 from tests.api.tills import drained, open_api, shop, till
 from tests.device import Refused, delete, insert, update
 from tests.oracle import Oracle, comparable
-from tests.servers import Database, Stack
+from tests.servers import Database
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def test_an_insert_is_stored_once_and_maps_its_local_id(api: Api, admin: SqlClient) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from api.deliveries import Deliveries, decode, encode
 from tests.api.conftest import Api
-from tests.api.tills import drained, newest, open_api, shop, till
+from tests.api.tills import drained, newest, shop, till
 from tests.device import Device, Habit, delete, insert, update
 from tests.oracle import Oracle, comparable_rows
-from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 TABLES = ("parties", "products", "settings")
@@ -168,21 +164,6 @@ def test_a_cursor_does_not_speak_for_a_table_it_was_not_answered_for() -> None:
     assert some.cursor_for(("parties",), 250) == 100
     assert some.cursor_for(("parties", "products"), 100) == 0
     assert some.cursor_for(("parties",), 40) == 40
-
-
-@pytest.fixture(scope="module")
-def tailer(stack: Stack, shared: Database) -> Iterator[Any]:
-    """The change log follows."""
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database, tailer: Any) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 EXACT = {"name": "kg", "abbrev": "k"}

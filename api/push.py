@@ -79,7 +79,7 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
-    context = PushContext(session, scope, install, origin_id, deliveries, push.last_version, rows, times, books)
+    context = PushContext(session, scope, install, push.changes, origin_id, deliveries, push.last_version, rows, times, books)
     verdicts = await _apply_groups(context, push.changes)
     told: dict[str, set[int]] = {}
     for verdict in verdicts:

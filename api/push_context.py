@@ -24,11 +24,12 @@ _KNOWN_RECORD = "SELECT 1 FROM sync_live WHERE company_id = %s AND table_name = 
 
 @dataclass(frozen=True, slots=True)
 class PushContext:
-    """What all changes of one push share. `deliveries` are those before this push."""
+    """What all changes of one push share. `changes` are in the order sent; `deliveries` are those before this push."""
 
     session: Session
     scope: Scope
     install: Install
+    changes: tuple[PushedChange, ...]
     origin_id: int
     deliveries: Deliveries
     last_version: int | None

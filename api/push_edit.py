@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 
 from api.base_image import Base, Record, find_base
 from api.cleaning import Cleaned, clean
@@ -12,30 +11,13 @@ from api.exactness import compared_columns, is_as_sent, is_exact
 from api.latest import is_latest
 from api.merge import Edits, Outcome, Resolution, compare, resolve
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, translated
+from api.push_earlier import Earlier, read_earlier
 from api.push_request import PushedChange
 from api.push_rows import Row
 from api.verdicts import Refused, Status, Verdict
 from api.writes import delete_row, update_row
 from schema.tables import Policy, Table
 from schema.values import is_same
-
-_READ_EARLIER = """
-SELECT id, status, code, is_change FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND fingerprint = %s ORDER BY id
-"""
-_READ_LATER = """
-SELECT 1 FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND is_change AND id > %s LIMIT 1
-"""
-
-
-class Earlier(StrEnum):
-    """What became of this very change when it was sent before."""
-
-    NEVER = "never"
-    APPLIED = "applied"
-    MERGED = "merged"
-    REFUSED = "refused"
 
 
 async def update_record(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Verdict:
@@ -59,7 +41,7 @@ async def delete_record(context: PushContext, table: Table, change: PushedChange
     columns = compared_columns(table, context.scope)
     sent = {n: v for n, v in clean(table, context.scope, change.data, is_insert=False).values.items() if n in columns}
     base = (await _base(context, table, change, record_id, sent)).row
-    earlier = await _earlier(context, table, change, record_id)
+    earlier = await read_earlier(context, table, change, record_id)
     if earlier in (Earlier.APPLIED, Earlier.MERGED):
         return Verdict(change, Status.NOOP, record_id=record_id, values=sent, base=base, is_told=True)
     if earlier is Earlier.REFUSED or base is None or compare(columns, base, row, {}).is_changed_by_others:
@@ -87,7 +69,7 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
     base = await _base(context, table, change, record_id, sent)
     edits = compare(columns, base.row, row, sent)
     resolution = resolve(table.policy, edits, is_later=await _is_later(context, table, change, record_id, base, edits))
-    earlier = await _earlier(context, table, change, record_id)
+    earlier = await read_earlier(context, table, change, record_id)
     if earlier is Earlier.REFUSED and edits.device:
         resolution = Resolution(Outcome.REFUSED, {}, resolution.fields)
     elif earlier in (Earlier.APPLIED, Earlier.MERGED):
@@ -147,23 +129,6 @@ async def _is_later(context: PushContext, table: Table, change: PushedChange, re
 
 def _record(context: PushContext, table: Table, record_id: int) -> Record:
     return Record(context.scope.company_id, table, record_id, context.install.device_id)
-
-
-async def _earlier(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Earlier:
-    """Whether this very change was sent before, by its fingerprint: a retry has no second effect, and meets the same verdict,
-    whatever the device was given since. Without a timestamp nothing tells a retry from the same edit made again.
-    """
-    if change.timestamp is None or context.rows.said(table, record_id):
-        return Earlier.NEVER
-    key = (context.scope.company_id, table.name, record_id, context.install.device_id)
-    for pushed_id, status, code, is_change in await context.session.fetch_all(_READ_EARLIER, (*key, change.fingerprint())):
-        if status == Status.CONFLICT and code == "changed":
-            return Earlier.REFUSED
-        if is_change:
-            is_newest = await context.session.fetch_one(_READ_LATER, (*key, pushed_id)) is None
-            found = Earlier.MERGED if status == Status.MERGED else Earlier.APPLIED
-            return found if is_newest else Earlier.NEVER
-    return Earlier.NEVER
 
 
 def _conflict(change: PushedChange, record_id: int, code: str, message: str) -> Verdict:

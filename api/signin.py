@@ -13,6 +13,7 @@ from api.auth import AUTH, authenticate
 from api.credentials import Credentials, Registration, read_refresh_token
 from api.db import Session
 from api.devices import device_mismatch, register_device
+from api.document_codes import read_or_lease
 from api.keys import DATABASE, PASSWORDS, SETTINGS, SIGNIN_LIMITS
 from api.origins import open_first_origin
 from api.requests import read_device_id, read_json_object, request_id
@@ -95,8 +96,7 @@ async def handle_logout(request: web.Request) -> web.Response:
 async def handle_user(request: web.Request) -> web.Response:
     """`GET /api/auth/user`: who the token's holder is, and the companies."""
     identity = await authenticate(request)
-    async with request.app[DATABASE].read() as session:
-        user = await logins.read_user(session, identity.login_id)
+    user = await _read_user(request, identity.login_id, identity.device_id)
     return json_answer({"success": True, "user": user})
 
 
@@ -115,13 +115,22 @@ async def _answer(request: web.Request, signed_in: SignIn, *, status: int = 200)
     settings = request.app[SETTINGS]
     now = int(time.time())
     access = AccessToken(signed_in.login_id, signed_in.session_id, signed_in.device_id, now + settings.access_token_seconds)
-    async with request.app[DATABASE].read() as session:
-        user = await logins.read_user(session, signed_in.login_id)
     body = {
         "success": True,
-        "user": user,
+        "user": await _read_user(request, signed_in.login_id, signed_in.device_id),
         "token": sign_access(settings.jwt_secret, access, issued_at=now),
         "refresh_token": signed_in.refresh_token,
         "expires_in": settings.access_token_seconds,
     }
     return json_answer(body, status=status)
+
+
+async def _read_user(request: web.Request, login_id: int, device_id: str | None) -> dict[str, Any]:
+    """The user as an answer shows it; a device of its own learns its document code in each company."""
+    async with request.app[DATABASE].read() as session:
+        user = await logins.read_user(session, login_id)
+    if device_id is not None:
+        codes = await read_or_lease(request.app, device_id, [company["id"] for company in user["companies"]])
+        for company in user["companies"]:
+            company["document_code"] = codes.get(company["id"])
+    return user

@@ -11,6 +11,7 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.db import Session
 from api.deliveries import decode
+from api.document_codes import read_or_lease
 from api.heads import LAG, read_head
 from api.keys import DATABASE, SETTINGS
 from api.requests import malformed, read_company_id, read_device_id
@@ -42,6 +43,8 @@ async def handle_status(request: web.Request) -> web.Response:
         status = await _read_status(session, scope, device_id)
         if request.query.get("verify") == "1":
             status["verify"] = await _read_verification(session, scope, status["head_version"])
+    codes = await read_or_lease(request.app, device_id, [scope.company_id])
+    status["document_code"] = codes.get(scope.company_id)
     status |= {"lag_ms": lag_ms, "server_time": rfc3339_from_us(time.time_ns() // 1000), "limits": _limits(request.app[SETTINGS])}
     return json_answer({"success": True, "status": status})
 

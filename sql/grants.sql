@@ -21,6 +21,7 @@ GRANT SELECT, INSERT, UPDATE ON {database}.sync_conflicts TO {api};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.sync_deliveries TO {api};
 GRANT SELECT, INSERT, UPDATE ON {database}.logins TO {api};
 GRANT SELECT, INSERT, UPDATE ON {database}.devices TO {api};
+GRANT SELECT, INSERT ON {database}.document_codes TO {api};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.sessions TO {api};
 
 -- The tailer reads the binlog and everything beside it, and writes the change log.

@@ -77,7 +77,7 @@ def _open_shop(undo: ExitStack, server: Server, book: StoreBook, count: int, poo
     login = {"email": f"store-{book.store_id}-{run_id}@example.com", "password": secrets.token_urlsafe(12)}
     tills = []
     for number in range(1, count + 1):
-        till = Till(server.api_url, f"till-{run_id}-{book.store_id}-{number}", f"T{number}")
+        till = Till(server.api_url, f"till-{run_id}-{book.store_id}-{number}", f"Till {number}")
         undo.callback(till.client.close)
         tills.append(till)
     company = {"name": f"Manager of store {book.store_id}", "company_name": f"Store {book.store_id} · 商店 · متجر"}

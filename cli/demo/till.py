@@ -56,9 +56,10 @@ class Tally:
 class Till:
     """One device of one store. Used by one thread at a time."""
 
-    def __init__(self, api_url: str, device_id: str, code: str) -> None:
+    def __init__(self, api_url: str, device_id: str, name: str) -> None:
         self.device_id = device_id
-        self.code = code
+        self.name = name
+        self.code = ""
         self.store = LocalStore()
         self.tally = Tally()
         self.company_id = 0
@@ -69,10 +70,11 @@ class Till:
         self._parties: set[str] = set()
 
     def sign_in(self, path: str, body: dict[str, Any]) -> None:
-        """Register or log in as this device. Raises Refused."""
-        answer = self.client.post(path, {**body, "device_id": self.device_id, "device_name": f"Till {self.code}"})
+        """Register or log in as this device, and take the code that the company leases it. Raises Refused."""
+        answer = self.client.post(path, {**body, "device_id": self.device_id, "device_name": self.name})
+        company = answer["user"]["companies"][0]
         self.client.token = answer["token"]
-        self.company_id = answer["user"]["companies"][0]["id"]
+        self.company_id, self.code = company["id"], company["document_code"]
 
     def next_number(self) -> int:
         """The number of the next sale; with the till's code it is unique in the company."""

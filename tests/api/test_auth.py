@@ -239,7 +239,7 @@ async def test_a_revoked_device_is_told_to_wipe(start_api: StartApi, admin: SqlC
         await api.nobody.post("/api/auth/login", {"email": ann.email, "password": PASSWORD, "device_id": "lost"}),
     ):
         assert (reply.status, reply.code, reply.body["wipe"]) == (401, "device_revoked", True)
-    assert (await api.login(ann.email)).user == ann.user
+    assert (await api.login(ann.email)).login_id == ann.login_id
 
 
 @pytest.mark.parametrize("redis_url", [None, "redis://127.0.0.1:1/0"])

@@ -35,6 +35,7 @@ from api.metrics import Metrics
 from api.passwords import Passwords
 from api.pull import handle_pull
 from api.push import handle_push
+from api.retry import handle_retry
 from api.scope import SCOPES, Scopes
 from api.status import handle_status
 from api.tokens import check_secret
@@ -93,6 +94,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/api/sync/conflicts", conflicts.handle_conflicts),
         web.get("/api/sync/rejected", conflicts.handle_rejected),
         web.post("/api/sync/resolve", conflicts.handle_resolve),
+        web.post("/api/sync/retry", handle_retry),
         *data.routes(),
     ]
 

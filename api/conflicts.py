@@ -18,6 +18,7 @@ from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session
 from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
 from api.push_answer import visible_columns
+from api.rejected import list_rejected
 from api.requests import malformed, read_company_id, read_device_id, read_json_object, request_id
 from api.resolution import CONFLICT_COLUMNS, resolve_conflict
 from api.scope import Scope, forbidden, scope_of
@@ -31,11 +32,6 @@ CHOICES = ("server", "client", "merged")
 _LIST = f"""
 SELECT {CONFLICT_COLUMNS} FROM sync_conflicts
 WHERE company_id = %s AND status = %s AND id > %s AND (%s IS NULL OR device_id = %s) ORDER BY id LIMIT %s
-"""
-_LIST_REJECTED = """
-SELECT p.id, p.table_name, p.local_id, p.record_id, p.operation, p.payload, p.code, p.message, o.created_at
-FROM sync_pushed p JOIN sync_origins o ON o.id = p.origin_id
-WHERE p.company_id = %s AND p.device_id = %s AND p.status = 'rejected' AND p.id > %s ORDER BY p.id LIMIT %s
 """
 
 
@@ -54,16 +50,14 @@ async def handle_conflicts(request: web.Request) -> web.Response:
 
 
 async def handle_rejected(request: web.Request) -> web.Response:
-    """List what this device pushed and was rejected, oldest first; the device may send it again, mended."""
+    """List what was rejected and not mended since, oldest first; who may not resolve, or names a device, sees that device's own."""
     scope, device_id = await _asker(request)
-    if device_id is None:
+    if device_id is None and not scope.may_resolve_conflicts:
         raise malformed("device_id is needed: text of 1 to 128 bytes")
     after, limit = _page(request)
     async with request.app[DATABASE].read() as session:
-        rows = await session.fetch_all(_LIST_REJECTED, (scope.company_id, device_id, after, limit + 1))
-    names = ("id", "table", "local_id", "record_id", "operation", "data", "code", "message", "rejected_at")
-    shown = [dict(zip(names, (*row[:5], orjson.loads(row[5]), *row[6:8], rfc3339(row[8])), strict=True)) for row in rows[:limit]]
-    return json_answer({"success": True, "rejected": shown, "has_more": len(rows) > limit})
+        found = await list_rejected(session, scope.company_id, device_id, after, limit + 1)
+    return json_answer({"success": True, "rejected": found[:limit], "has_more": len(found) > limit})
 
 
 async def handle_resolve(request: web.Request) -> web.Response:
@@ -93,7 +87,9 @@ async def handle_resolve(request: web.Request) -> web.Response:
             409, "not_applicable", "the row cannot be written so as things are now: resolve with other data"
         ) from problem
     if origin_id is not None:
-        await settle(request, origin_id)
+        passed = await settle(request, origin_id)
+        if passed is not None and passed.first_version is not None:
+            answer["server_version"] = passed.head_after  # the row's last change in the transaction that resolved it
     return json_answer({"success": True, **answer})
 
 

@@ -12,6 +12,7 @@ from api.db import DuplicateKey, Session
 from schema.errors import SyncError
 
 _READ = "SELECT login_id, capabilities, revoked_at FROM devices WHERE device_id = %s"
+_LOCK = "SELECT revoked_at, clock_lead_ms FROM devices WHERE device_id = %s FOR UPDATE"
 _INSERT = "INSERT INTO devices (device_id, login_id, name) VALUES (%s, %s, %s)"
 
 
@@ -51,6 +52,17 @@ async def register_device(session: Session, device_id: str, login_id: int, name:
     if device.is_revoked:
         raise device_revoked()
     return device
+
+
+async def lock_device(session: Session, device_id: str) -> int:
+    """Lock the device's row, which puts its pushes one after the other, and return the largest lead of its clock ever seen, in ms.
+
+    Raises SyncError 401 for a revoked one.
+    """
+    row = await session.fetch_one(_LOCK, (device_id,))
+    if row is None or row[0] is not None:
+        raise device_revoked()
+    return row[1] or 0
 
 
 def device_mismatch() -> SyncError:

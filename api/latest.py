@@ -1,7 +1,7 @@
 """The policy `latest`: was the device's edit made after everything others did to the record since its base? (contract §3, Policies)
 
-An edit counts with the time its device's clock showed, corrected and never later than its arrival; a write that came by no device
-with its commit time. A tie goes to the higher (device_id, local_id).
+An edit counts with the time its device's clock showed, corrected and never later than its arrival; a write that no device pushed,
+and a conflict that a person resolved, with its commit time. A tie goes to the higher (device_id, local_id).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ WITH RECURSIVE chain (version, prev_version, origin, tx) AS (
     FROM chain JOIN sync_changes c ON c.company_id = %s AND c.version = chain.prev_version WHERE chain.prev_version > %s
 )
 SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ MAX(t.commit_time_us)
-FROM chain JOIN sync_tx t ON t.tx = chain.tx WHERE chain.version > %s AND chain.origin <> 'device'
+FROM chain JOIN sync_tx t ON t.tx = chain.tx WHERE chain.version > %s
+    AND (chain.origin <> 'device' OR NOT EXISTS (SELECT 1 FROM sync_pushed p WHERE p.origin_id = t.origin_id))
 """
 
 Edit = tuple[int, str, str]

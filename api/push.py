@@ -19,7 +19,7 @@ from api.auth import authenticate
 from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
 from api.db import Session
 from api.delivery_store import lock_deliveries, read_deliveries, store_deliveries
-from api.devices import device_revoked
+from api.devices import lock_device
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities
 from api.keys import DATABASE, SETTINGS
@@ -39,7 +39,6 @@ from schema.changes import OriginKind
 from schema.rules import Breach
 from schema.tables import TABLES
 
-_LOCK_DEVICE = "SELECT revoked_at, clock_lead_ms FROM devices WHERE device_id = %s FOR UPDATE"
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
 
 
@@ -61,14 +60,15 @@ async def handle_push(request: web.Request) -> web.Response:
     scope = await scope_of(request, identity, push.company_id, push.device_id)
 
     async def work(session: Session) -> Pushed:
-        return await _apply(session, scope, push, request_id(request), arrived_us)
+        return await apply_push(session, scope, push, request_id(request), arrived_us)
 
     pushed = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
     answer = await answer_push(request.app, scope, push, pushed)
     return json_answer(answer)
 
 
-async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
+async def apply_push(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
+    """Decide and store a push in the caller's transaction. Raises SyncError 401 for a revoked device, and what undoes all of it."""
     lead_us = await _lock_device(session, push, arrived_us)
     locked_until = await share_company(session, scope.company_id)
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
@@ -77,7 +77,7 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
     keys = {key for change in push.changes for key in (*referenced_keys(change), *_own_key(change))}
     identities = await find_identities(session, install, keys)
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
-    times = {change.seq: edited_at_us(change.timestamp, lead_us=lead_us, now_us=arrived_us) for change in push.changes}
+    times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
     context = PushContext(session, scope, install, push.changes, origin_id, deliveries, push.last_version, rows, times, books)
     verdicts = await _apply_groups(context, push.changes)
@@ -97,14 +97,17 @@ async def _apply(session: Session, scope: Scope, push: PushRequest, request_id: 
 
 async def _lock_device(session: Session, push: PushRequest, arrived_us: int) -> int:
     """Lock the device's row and return by how much its clock is ahead, in µs. Raises SyncError 401 for a revoked one."""
-    row = await session.fetch_one(_LOCK_DEVICE, (push.device_id,))
-    if row is None or row[0] is not None:
-        raise device_revoked()
-    known_lead_us = row[1] * 1000 if row[1] is not None else 0
+    known_lead_us = await lock_device(session, push.device_id) * 1000
     lead_us = read_clock_lead_us(push.sent_at, arrived_us=arrived_us, known_lead_us=known_lead_us)
     if lead_us > known_lead_us:
         await session.execute(_RAISE_LEAD, (lead_us // 1000, push.device_id))
     return lead_us
+
+
+def _edited_at_us(change: PushedChange, lead_us: int, now_us: int) -> int:
+    if change.first_try is not None:
+        return change.first_try.edited_at_us
+    return edited_at_us(change.timestamp, lead_us=lead_us, now_us=now_us)
 
 
 async def _apply_groups(context: PushContext, changes: tuple[PushedChange, ...]) -> list[Verdict]:

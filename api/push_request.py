@@ -18,6 +18,14 @@ LABEL_CHARACTERS_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
+class FirstTry:
+    """What is known of a change that the server kept and now tries again (`api.retry`)."""
+
+    fingerprint: bytes
+    edited_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class PushedChange:
     """One change as it was sent, its place in the push in `seq`. `local_id` is text, whatever it was sent as."""
 
@@ -30,9 +38,12 @@ class PushedChange:
     record_id: int | None
     base_version: int | None
     group: str | None
+    first_try: FirstTry | None = None
 
     def fingerprint(self) -> bytes:
         """A hash that is the same when the same change is sent again, however it was batched."""
+        if self.first_try is not None:
+            return self.first_try.fingerprint
         content = (self.table, self.operation, self.local_id, self.data, self.record_id, self.base_version, self.timestamp)
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
 

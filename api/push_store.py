@@ -12,8 +12,8 @@ from schema.values import json_text
 
 ROWS_PER_STATEMENT_MAX = 200
 _PUSHED_COLUMNS = (
-    "origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, payload, base_version, "
-    "edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker"
+    "origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, group_name, payload, "
+    "base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker"
 )
 _TABLE_CHARACTERS_MAX, _OPERATION_CHARACTERS_MAX, _LOCAL_ID_CHARACTERS_MAX = 64, 16, 255
 _ASK_AGAIN = "INSERT INTO sync_redeliveries (company_id, device_id, table_name, record_id) VALUES (%s, %s, %s, %s)"
@@ -101,6 +101,7 @@ def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
         verdict.record_id,
         change.local_id[:_LOCAL_ID_CHARACTERS_MAX] if change.local_id is not None else None,
         change.operation[:_OPERATION_CHARACTERS_MAX],
+        change.group,
         json_text(verdict.values),
         change.base_version,
         context.edited_at_us[change.seq],

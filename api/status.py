@@ -14,6 +14,7 @@ from api.deliveries import decode
 from api.document_codes import read_or_lease
 from api.heads import LAG, read_head
 from api.keys import DATABASE, SETTINGS
+from api.rejected import count_rejected
 from api.requests import malformed, read_company_id, read_device_id
 from api.safe_cursor import count_not_given, read_safe_cursor
 from api.scope import Scope, scope_of
@@ -23,7 +24,6 @@ from schema.values import rfc3339, rfc3339_from_us
 
 _READ = "SELECT state, last_pull_at FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _COUNT_CONFLICTS = "SELECT COUNT(*) FROM sync_conflicts WHERE company_id = %s AND device_id = %s AND status = 'open'"
-_COUNT_REJECTED = "SELECT COUNT(*) FROM sync_pushed WHERE company_id = %s AND device_id = %s AND status = 'rejected'"
 _HASH_LIVE = """
 SELECT table_name, COUNT(*),
     BIT_XOR(CAST(CONV(LEFT(SHA2(CONCAT(table_name, ':', record_id, ':', version), 256), 16), 16, 10) AS UNSIGNED))
@@ -67,8 +67,8 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
         "head_version": head.version,
         "epoch": head.epoch,
         "min_version": head.min_version,
-        "conflicts_open": await _count(session, _COUNT_CONFLICTS, scope, device_id),
-        "rejected": await _count(session, _COUNT_REJECTED, scope, device_id),
+        "conflicts_open": await _count_conflicts(session, scope, device_id),
+        "rejected": await count_rejected(session, scope.company_id, device_id),
     }
 
 
@@ -82,8 +82,8 @@ async def _read_verification(session: Session, scope: Scope, version: int) -> di
     return {"version": version, "tables": tables}
 
 
-async def _count(session: Session, sql: str, scope: Scope, device_id: str) -> int:
-    row = await session.fetch_one(sql, (scope.company_id, device_id))
+async def _count_conflicts(session: Session, scope: Scope, device_id: str) -> int:
+    row = await session.fetch_one(_COUNT_CONFLICTS, (scope.company_id, device_id))
     return int(row[0]) if row else 0
 
 

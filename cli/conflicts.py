@@ -1,10 +1,11 @@
-"""`matrix-sync conflicts list|show|resolve`: what devices pushed and did not take effect, for operators."""
+"""`matrix-sync conflicts list|rejected|show|resolve`: what devices pushed and did not take effect, for operators."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from api.db import Database, Session
 from api.origins import open_origin
+from api.rejected import list_rejected
 from api.resolution import resolve_conflict
 from api.scope import operator_scope
 from cli.output import Command, changed_values, console, one_line, print_json, printable, session
@@ -29,13 +31,14 @@ FROM sync_conflicts WHERE status = %s AND (%s IS NULL OR company_id = %s) ORDER 
 _SHOW = "SELECT * FROM sync_conflicts WHERE id = %s"
 _HIDDEN = frozenset({"fingerprint"})
 _SIDES = ("base", "client", "server")
+T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 
 
 @click.group()
 def conflicts() -> None:
-    """List, show and resolve conflicts."""
+    """List, show and resolve conflicts, and list what was rejected."""
 
 
 @conflicts.command("list", cls=Command)
@@ -58,6 +61,26 @@ def list_(company: int | None, resolved: bool, limit: int, as_json: bool) -> Non
     for row in rows:
         sheet.add_row(*(Text(printable(str(row[name] if row[name] is not None else "–"))) for name in names))
     console().print(sheet if rows else Text("no conflicts"))
+
+
+@conflicts.command(cls=Command)
+@click.option("--company", type=int, required=True, help="Of this company.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@json_option
+def rejected(company: int, limit: int, as_json: bool) -> None:
+    """Print what devices pushed and was rejected, and not mended since, oldest first."""
+    rows = asyncio.run(_with_database(lambda session: list_rejected(session, company, None, 0, limit)))
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    sheet = Sheet(box=None, pad_edge=False)
+    names = ("id", "device_id", "table", "local_id", "operation", "code", "attempts", "rejected_at")
+    for name in ("id", "device", "table", "local id", "operation", "code", "attempts", "since"):
+        sheet.add_column(name, no_wrap=True)
+    for row in rows:
+        sheet.add_row(*(Text(printable(str(row[name] if row[name] is not None else "–"))) for name in names))
+    console().print(sheet if rows else Text("nothing was rejected"))
 
 
 @conflicts.command(cls=Command)
@@ -98,7 +121,7 @@ def resolve(conflict_id: int, choice: str, dry_run: bool, as_json: bool) -> None
             "would_write": _told(row, sealed=False)["client"] if choice == "client" else None,
         }
     else:
-        told = asyncio.run(_resolve(Settings.load(), row["company_id"], conflict_id, choice))
+        told = asyncio.run(_resolve(row["company_id"], conflict_id, choice))
     if as_json:
         print_json(told)
         return
@@ -106,8 +129,7 @@ def resolve(conflict_id: int, choice: str, dry_run: bool, as_json: bool) -> None
         console().print(Text.assemble((f"{name:17}", "bold"), one_line(orjson.dumps(value, default=str).decode())))
 
 
-async def _resolve(settings: Settings, company_id: int, conflict_id: int, choice: str) -> dict[str, Any]:
-    database = Database(settings.api(), pool_size=1, wait_ms_max=settings.mysql_pool_wait_ms_max)
+async def _resolve(company_id: int, conflict_id: int, choice: str) -> dict[str, Any]:
     scope = operator_scope(company_id)
 
     async def origin(session: Session) -> int:
@@ -116,6 +138,13 @@ async def _resolve(settings: Settings, company_id: int, conflict_id: int, choice
     async def work(session: Session) -> dict[str, Any]:
         return (await resolve_conflict(session, scope, conflict_id, choice, None, origin))[1]
 
+    return await _with_database(work)
+
+
+async def _with_database(work: Callable[[Session], Awaitable[T]]) -> T:
+    """Run work as the API's account, in one transaction."""
+    settings = Settings.load()
+    database = Database(settings.api(), pool_size=1, wait_ms_max=settings.mysql_pool_wait_ms_max)
     try:
         return await database.run(work, attempts=settings.push_attempts_max)
     finally:

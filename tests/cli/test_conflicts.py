@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -61,3 +62,13 @@ def test_resolving_writes_the_row_with_an_origin_and_later_ones_are_told(clash: 
 def test_an_unknown_conflict_is_one_message(database: Database) -> None:
     result = run(database, "conflicts", "show", "77")
     assert result.exit_code == 1 and "there is no conflict 77" in result.stderr
+
+
+async def test_what_was_rejected_is_listed_with_its_code(stack: Stack, database: Database) -> None:
+    async with open_api(database) as api:
+        owner, (one, _) = await shop(api)
+        await one.push(insert("nowhere", "n", name="x"))
+        company = ("--company", str(owner.company_id))
+    [row] = await asyncio.to_thread(run_json, database, "conflicts", "rejected", *company)
+    assert (row["device_id"], row["table"], row["code"], row["data"]["name"]) == (one.device_id, "nowhere", "unknown_table", "x")
+    assert "unknown_table" in (await asyncio.to_thread(run, database, "conflicts", "rejected", *company)).stdout

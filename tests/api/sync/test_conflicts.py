@@ -126,17 +126,6 @@ async def test_bad_resolutions_say_what_is_wrong(api: Api, admin: SqlClient) -> 
     assert (await seller.get(f"/api/sync/conflicts{company}")).body["conflicts"] == []
 
 
-async def test_a_rejected_change_is_kept_and_listed_with_its_code(api: Api) -> None:
-    owner, (one, _) = await shop(api)
-    await one.push(insert("products", "p", name="Tea", sale_price="1.234"), insert("nowhere", "n", name="x"))
-    listed = (await owner.get(f"/api/sync/rejected?device_id={one.device_id}")).body["rejected"]
-    assert [(row["table"], row["code"], row["data"]["name"]) for row in listed] == [
-        ("products", "bad_value", "Tea"),
-        ("nowhere", "unknown_table", "x"),
-    ]
-    assert (await one.status())["rejected"] == 2
-
-
 async def test_merge_keeps_both_sides_and_the_first_of_a_clash(api: Api) -> None:
     _, (one, other) = await shop(api)
     record_id = (await one.push(insert("products", "a", name="Tea", sale_price="1.00")))["id_mappings"]["a"]
@@ -200,6 +189,22 @@ async def test_latest_is_not_won_by_a_clock_that_runs_ahead(api: Api) -> None:
     assert record["status"] == "applied", "the fast edit counts with the time it arrived"
     third = await one.push_one(update("parties", record_id, more={"timestamp": "2099-01-02T00:00:00Z"}, phone="third"))
     assert third["status"] == "applied", "a wrong clock locks no record"
+
+
+async def test_latest_counts_a_resolution_with_the_time_it_was_made(api: Api) -> None:
+    owner, (one, other) = await shop(api)
+    record_id = (await one.push(insert("parties", "a", name="Ann")))["id_mappings"]["a"]
+    await drained(one)
+    await drained(other)
+    at_ten, at_nine = {"timestamp": "2026-02-01T10:00:00Z"}, {"timestamp": "2026-02-01T09:00:00Z"}
+    await one.push_one(update("parties", record_id, more=at_ten, phone="10"))
+    refused = await other.push(update("parties", record_id, more=at_nine, phone="9"))
+    body = {"device_id": other.device_id, "conflict_id": refused["conflicts"][0]["conflict_id"], "choice": "client"}
+    resolved = await owner.post("/api/sync/resolve", body)
+    assert resolved.body["server_data"]["phone"] == "9"
+    at_eleven = {"timestamp": "2026-02-01T11:00:00Z"}
+    late = await one.push_one(update("parties", record_id, more=at_eleven, phone="11"))
+    assert (late["status"], late["server_data"]["phone"]) == ("conflict", "9"), "a person decided later than that edit was made"
 
 
 async def test_latest_counts_a_plain_sql_write_with_its_commit_time(api: Api, admin: SqlClient) -> None:

@@ -75,9 +75,9 @@ def rejected(company: int, limit: int, as_json: bool) -> None:
             print_json(row)
         return
     sheet = Sheet(box=None, pad_edge=False)
-    names = ("id", "device_id", "table", "local_id", "operation", "code", "attempts", "rejected_at")
-    for name in ("id", "device", "table", "local id", "operation", "code", "attempts", "since"):
-        sheet.add_column(name, no_wrap=True)
+    names = ("id", "device_id", "table", "local_id", "operation", "code", "attempts")
+    for name in ("id", "device", "table", "local id", "operation", "code", "tries"):
+        sheet.add_column(name, overflow="fold", no_wrap=name in ("id", "code", "tries"))
     for row in rows:
         sheet.add_row(*(Text(printable(str(row[name] if row[name] is not None else "–"))) for name in names))
     console().print(sheet if rows else Text("nothing was rejected"))

@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "cli.explain:explain",
     "checkpoint": "cli.checkpoint:checkpoint",
     "conflicts": "cli.conflicts:conflicts",
+    "devices": "cli.devices:devices",
     "demo": "cli.demo.command:demo",
 }
 

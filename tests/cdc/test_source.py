@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from cdc import events as e
 from cdc.gtid import GtidSet
-from cdc.source import BinlogSource, FilePosition
+from cdc.source import BinlogSource, FilePosition, _OneStream
 from cdc.tx import Rows, TxBegin, TxEnd, assemble
 from schema.errors import Halt, Retry, Standby
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
@@ -317,3 +318,20 @@ def test_positions_go_on_counting_beyond_four_gibibytes() -> None:
     assert source._pos == 0x1_0000_0080
     assert source._jump(0, 0x80, 0x1100) == 0x1_0000_1080  # others were left out between
     assert source._jump(e.FLAG_ARTIFICIAL, 0x80, 0x99) == 0x1_0000_1100
+
+
+def test_an_event_of_another_size_than_it_says_is_refused() -> None:
+    source = BinlogSource(connect=settings_of("mysql://u:p@h:1/d"), server_id=1, start=FilePosition("f", 4))
+    body = b"12345678"
+    for size in (e.HEADER_BYTES + len(body) - 1, e.HEADER_BYTES + len(body) + 1):
+        header = struct.pack("<IBIIIH", 0, e.XID, 1, size, 0, 0)
+        with pytest.raises(Retry, match="protocol_error"):
+            source._accept(b"\0" + header + body)
+
+
+def test_the_library_gets_one_connection_and_never_a_second() -> None:
+    """Its own reconnect would begin from the set it was made with, and bring transactions twice."""
+    stream = _OneStream()
+    stream.connection = object()
+    with pytest.raises(Retry, match="connection_lost"):
+        stream(host="127.0.0.1", port=1)

@@ -35,11 +35,11 @@ WHOLE_TRANSACTIONS = (
         f"{TX}_a_transaction_without_end_halts_at_the_next_one_and_at_the_files_end",
     ),
     guard(
-        "rows-need-a-gtid",
+        "everything-needs-a-gtid",
         LOST,
         "cdc/tx.py",
-        "        self._needs_gtid()\n        body = event.body\n        number",
-        "        body = event.body\n        number",
+        '            raise Halt("tx_incomplete", "an event of a transaction stands before any GTID event")',
+        '            return Gtid("", "", 0)',
         f"{TX}_rows_before_any_gtid_halt",
     ),
     guard(

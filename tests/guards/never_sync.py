@@ -89,7 +89,7 @@ BELIEVED_WRITES = (
         "api/push_store.py",
         "    for table, record_id in sorted(told - changed):",
         "    for table, record_id in sorted(told & changed):",
-        f"{CURSOR}_a_refused_write_is_never_believed_even_by_a_device_whose_cursor_is_long_past",
+        f"{NEVER}_a_refused_write_comes_back_to_that_device_alone_whatever_its_cursor",
     ),
     guard(
         "redelivery-made",
@@ -97,7 +97,7 @@ BELIEVED_WRITES = (
         "cdc/builder.py",
         "        elif table == REDELIVERIES:",
         "        elif table == '':",
-        f"{CURSOR}_a_refused_write_is_never_believed_even_by_a_device_whose_cursor_is_long_past",
+        f"{NEVER}_a_refused_write_comes_back_to_that_device_alone_whatever_its_cursor",
     ),
     guard(
         "redelivery-on-a-long-way-back",
@@ -113,7 +113,7 @@ BELIEVED_WRITES = (
         "api/feed.py",
         "(c.for_device IS NULL OR c.for_device = %s) {{tables}}",
         "(c.for_device IS NULL OR c.for_device <> %s) {{tables}}",
-        f"{CURSOR}_a_refused_write_is_never_believed_even_by_a_device_whose_cursor_is_long_past",
+        f"{NEVER}_a_refused_write_comes_back_to_that_device_alone_whatever_its_cursor",
     ),
     guard(
         "redelivery-void-once-the-record-changed",
@@ -139,7 +139,6 @@ BELIEVED_WRITES = (
         "AND NOT (is_exact AND origin_device_id <=> %s)",
         "AND NOT (origin_device_id <=> %s)",
         f"{CURSOR}_a_row_that_got_values_from_the_server_counts_as_not_given",
-        f"{CURSOR}_a_merged_row_counts_as_not_given",
     ),
     guard(
         "exact-means-every-column",
@@ -183,7 +182,6 @@ REVERTED_FIELDS = (
         "    return {**known, **_overlay(pushed)}",
         "    return dict(known)",
         f"{EDITS}_a_merged_field_is_never_reverted_by_the_next_push_of_the_same_device",
-        f"{CONFLICTS}_a_merged_field_is_not_reverted_by_the_same_devices_next_whole_row",
     ),
     guard(
         "own-pushes-over-the-row-of-a-new-device",

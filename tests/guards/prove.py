@@ -36,9 +36,9 @@ def prove(workspace: Workspace, guards: Sequence[Guard], tell: Callable[[str], N
     untouched = workspace.run(tests)
     not_green = [test for test in tests if untouched.of(test) != {"passed"}]
     if not_green:
-        tell("\n".join(["not green with every guard in its place:", *not_green, untouched.output]))
+        tell("\n".join(["not green as it is:", *not_green, untouched.output]))
         return False
-    tell(f"{len(tests)} tests are green with every guard in its place")
+    tell(f"{len(tests)} tests are green as it is")
     is_good = True
     for guard in guards:
         proof = prove_one(workspace, guard)

@@ -51,6 +51,16 @@ async def test_mysql_itself_refuses_a_second_record_under_one_local_id(api: Api,
         admin.run(again)
 
 
+async def test_a_refused_write_comes_back_to_that_device_alone_whatever_its_cursor(api: Api, admin: SqlClient) -> None:
+    _, (line, other) = await shop(api)
+    theirs = await drained(other)
+    made, cursor = await refused_edit(line, other)
+    [change] = (await line.pull(cursor))["changes"]
+    assert (change["table"], change["record_id"], change["data"]["icon"]) == (UNIT, made, "theirs")
+    others = (await other.pull(theirs, history=True))["changes"]
+    assert change["version"] not in {told["version"] for told in others} and len(others) == 2
+
+
 async def test_a_refused_write_is_taken_back_though_more_has_changed_than_a_page_holds(api: Api, admin: SqlClient) -> None:
     _, (line, other) = await shop(api)
     made, cursor = await refused_edit(line, other)

@@ -197,7 +197,6 @@ REVERTED_FIELDS = (
         "api/base_image.py",
         "        return self.version is None or self.version > image_version",
         "        return self.version is not None and self.version > image_version",
-        f"{EDITS}_a_device_never_conflicts_with_itself",
         f"{PUSH}_while_the_tailer_is_away_a_push_is_pending_and_nothing_is_lost",
     ),
     guard(
@@ -209,12 +208,13 @@ REVERTED_FIELDS = (
         f"{MERGE}_merge_keeps_what_only_one_side_changed_and_the_servers_value_of_what_both_did",
     ),
     guard(
-        "only-edits-count",
+        "what-others-changed-counts",
         REVERTED,
         "api/merge.py",
-        "if n in columns and not is_same(columns[n], v, known[n])}",
-        "if n in columns}",
-        f"{MERGE}_disjoint_edits_of_one_base_commute_under_merge",
+        "    others = {name for name, column in columns.items() if not is_same(column, server.get(name), known[name])}",
+        "    others: set[str] = set()",
+        f"{MERGE}_merge_keeps_what_only_one_side_changed_and_the_servers_value_of_what_both_did",
+        f"{MERGE}_server_wins_and_manual_leave_a_row_that_others_changed",
     ),
     guard(
         "without-a-base-everything-clashes",

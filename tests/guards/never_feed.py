@@ -82,7 +82,7 @@ JUMPED_CURSORS = (
         "api/deliveries.py",
         "        return self.start if last_version == self.sent else min(last_version, self.answered)",
         "        return min(last_version, self.answered)",
-        f"{PAGES}_a_page_that_began_further_back_and_is_lost_comes_again",
+        f"{CURSOR}_a_device_that_asks_from_the_same_place_again_may_not_have_got_the_page_that_began_further_back",
     ),
     guard(
         "a-page-from-further-back-has-a-cursor-of-its-own",
@@ -373,7 +373,7 @@ DROPPED_WORK = (
         "api/push.py",
         "    await store_pushed(context, verdicts)",
         "    await store_pushed(context, [v for v in verdicts if not v.status.is_refusal])",
-        f"{CONFLICTS}_a_rejected_change_is_kept_and_listed_with_its_code",
+        "tests/api/sync/test_rejected.py::test_a_rejected_change_is_kept_and_listed_with_its_code",
     ),
     guard(
         "refused-payloads-are-kept",

@@ -7,6 +7,7 @@ from tests.guards.promises import BELIEVED, DOUBLED, LOCKED, RESURRECTED, REVERT
 
 PUSH = "tests/api/sync/test_push.py::test"
 EDITS = "tests/api/sync/test_push_edits.py::test"
+RETRIES = "tests/api/sync/test_push_retries.py::test"
 CURSOR = "tests/api/sync/test_safe_cursor.py::test"
 CONFLICTS = "tests/api/sync/test_conflicts.py::test"
 NEVER = "tests/api/sync/test_never.py::test"
@@ -43,7 +44,7 @@ DOUBLED_ROWS = (
     guard(
         "pushes-of-one-device-in-turn",
         DOUBLED,
-        "api/push.py",
+        "api/devices.py",
         "FROM devices WHERE device_id = %s FOR UPDATE",
         "FROM devices WHERE device_id = %s",
         f"{PUSH}_ten_copies_of_a_push_at_once_give_one_row",
@@ -71,6 +72,15 @@ DOUBLED_ROWS = (
         "    if context.rows.get(table, change.record_id) is not None:",
         "    if False:",
         f"{PUSH}_an_insert_with_a_record_id_of_this_company_never_creates",
+    ),
+    guard(
+        "document-codes-unique",
+        DOUBLED,
+        "sql/0003_document_codes.sql",
+        "    PRIMARY KEY (company_id, device_id),\n    UNIQUE KEY document_codes_seq (company_id, seq),\n"
+        "    UNIQUE KEY document_codes_code (company_id, code)",
+        "    PRIMARY KEY (company_id, device_id)",
+        "tests/api/test_document_codes.py::test_devices_that_ask_at_once_get_different_codes",
     ),
     guard(
         "document-number-unique",
@@ -159,7 +169,7 @@ BELIEVED_WRITES = (
     guard(
         "refused-again-by-its-fingerprint",
         BELIEVED,
-        "api/push_edit.py",
+        "api/push_earlier.py",
         "            return Earlier.REFUSED",
         "            return Earlier.NEVER",
         f"{EDITS}_a_refused_edit_retried_after_a_pull_gets_the_same_verdict",
@@ -248,6 +258,23 @@ REVERTED_FIELDS = (
         "    elif earlier in (Earlier.APPLIED, Earlier.MERGED):\n        resolution",
         "    elif False:\n        resolution",
         f"{EDITS}_an_edit_delivered_twice_does_not_revert_what_came_between",
+    ),
+    guard(
+        "a-copy-of-an-older-edit-takes-nothing-back",
+        REVERTED,
+        "api/push_earlier.py",
+        "            if is_past or _repeats(",
+        "            if _repeats(",
+        f"{RETRIES}_a_delayed_copy_of_an_older_edit_takes_nothing_back",
+    ),
+    guard(
+        "an-outbox-sent-again-is-known-as-one",
+        REVERTED,
+        "api/push_earlier.py",
+        "            is_past = all(later_us is not None and later_us > (edited_at_us or 0) for _, later_us in later)\n"
+        "            if is_past or _repeats(context, table, change, record_id, [bytes(fingerprint) for fingerprint, _ in later]):",
+        "            if all(later_us is not None and later_us > (edited_at_us or 0) for _, later_us in later):",
+        f"{RETRIES}_a_retry_that_brings_more_edits_of_the_record_applies_the_new_ones_only",
     ),
     guard(
         "rows-read-under-lock",
@@ -366,6 +393,14 @@ WRONG_CLOCKS = (
         "    if lead_us > known_lead_us:",
         "    if False:",
         f"{NEVER}_a_clock_that_once_ran_ahead_wins_nothing_by_not_saying_the_time",
+    ),
+    guard(
+        "tried-again-by-when-it-was-made",
+        LOCKED,
+        "api/push.py",
+        "        return change.first_try.edited_at_us",
+        "        return now_us",
+        f"{NEVER}_an_edit_that_is_tried_again_counts_with_when_it_was_made",
     ),
     guard(
         "plain-sql-by-its-commit",

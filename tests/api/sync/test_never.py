@@ -202,6 +202,19 @@ async def test_a_clock_that_once_ran_ahead_wins_nothing_by_not_saying_the_time(a
     assert (await fast.push_one(earlier))["status"] == "conflict"
 
 
+async def test_an_edit_that_is_tried_again_counts_with_when_it_was_made(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    early = {**update("parties", None, phone="early", more={"local_id": "a"}), **shown_at(-2)}
+    assert (await line.push_one(early))["status"] == "rejected", "its record is not there yet"
+    made = (await line.push_one(insert("parties", "a", name="Ann")))["record_id"]
+    await drained(line)
+    await drained(other)
+    assert (await other.push_one({**update("parties", made, phone="late"), **shown_at(-1)}))["status"] == "applied"
+    [result] = (await line.ask("/api/sync/retry", {"device_id": line.device_id}))["results"]
+    assert (result["status"], result["server_data"]["phone"]) == ("conflict", "late")
+    assert Oracle(admin).row("parties", owner.company_id, made)["phone"] == "late"  # type: ignore[index]
+
+
 async def test_edits_of_the_same_moment_have_one_winner_whichever_came_first(api: Api) -> None:
     owner, (maker, _) = await shop(api)
     lower, higher = (till(owner, f"{maker.device_id}-{name}") for name in "ab")

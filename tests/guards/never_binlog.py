@@ -350,12 +350,12 @@ ON_THE_WIRE = (
         f"{SOURCE}_the_library_gets_one_connection_and_never_a_second",
     ),
     guard(
-        "a-killed-dump-is-no-end",
+        "an-end-of-the-stream-is-no-end-of-the-binlog",
         LOST,
         "cdc/source.py",
         '                    if self._is_blocking:\n                        raise Retry("stream_ended"',
         '                    if False:\n                        raise Retry("stream_ended"',
-        f"{SOURCE}_a_killed_dump_is_a_retry_and_no_end",
+        f"{SOURCE}_an_end_that_mysql_says_is_a_retry_where_the_stream_has_none",
     ),
     guard(
         "silence-is-noticed",

@@ -1,5 +1,5 @@
 # Everything here makes .venv first. ARGS goes to the command: make up ARGS="--port 9000", make test ARGS="-k pull".
-.PHONY: up demo test check clean
+.PHONY: up demo test guards check clean
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -10,6 +10,9 @@ demo: .venv/installed-demo
 
 test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+guards: .venv/installed-dev
+	@.venv/bin/python -m tests.guards $(ARGS)
 
 check: .venv/installed-dev
 	@.venv/bin/ruff check .

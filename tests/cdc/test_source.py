@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ import pytest
 
 from cdc import events as e
 from cdc.gtid import GtidSet
-from cdc.source import BinlogSource, FilePosition
+from cdc.packets import PacketReader
+from cdc.source import BinlogSource, FilePosition, _OneStream
 from cdc.tx import Rows, TxBegin, TxEnd, assemble
 from schema.errors import Halt, Retry, Standby
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
@@ -246,7 +249,7 @@ def test_an_event_damaged_on_the_way_is_a_retry(binlog: Binlog) -> None:
         return data
 
     with Proxy(replace(binlog.connect, is_tls_allowed=False), spoil) as proxy:
-        source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start)
+        source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start, blocking=False)
         with pytest.raises(Retry, match="checksum_mismatch") as retry:
             follow(source)
     assert retry.value.details["pos"] > 4
@@ -317,3 +320,36 @@ def test_positions_go_on_counting_beyond_four_gibibytes() -> None:
     assert source._pos == 0x1_0000_0080
     assert source._jump(0, 0x80, 0x1100) == 0x1_0000_1080  # others were left out between
     assert source._jump(e.FLAG_ARTIFICIAL, 0x80, 0x99) == 0x1_0000_1100
+
+
+def test_an_end_that_mysql_says_is_a_retry_where_the_stream_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_blocking in (True, False):
+        here, there = socket.socketpair()
+        with here, there:
+            there.sendall(b"\x05\0\0\x01\xfe\0\0\x02\0")
+            packets = PacketReader(here, sequence=1, timeout_seconds=1)
+            monkeypatch.setattr(BinlogSource, "_open", lambda _, packets=packets: packets)
+            connect, start = settings_of("mysql://u:p@h:1/d"), FilePosition("f", 4)
+            source = BinlogSource(connect=connect, server_id=1, start=start, blocking=is_blocking)
+            if is_blocking:
+                with pytest.raises(Retry, match="stream_ended"):
+                    list(source.events())
+            else:
+                assert list(source.events()) == []
+
+
+def test_an_event_of_another_size_than_it_says_is_refused() -> None:
+    source = BinlogSource(connect=settings_of("mysql://u:p@h:1/d"), server_id=1, start=FilePosition("f", 4))
+    body = b"12345678"
+    for size in (e.HEADER_BYTES + len(body) - 1, e.HEADER_BYTES + len(body) + 1):
+        header = struct.pack("<IBIIIH", 0, e.XID, 1, size, 0, 0)
+        with pytest.raises(Retry, match="protocol_error"):
+            source._accept(b"\0" + header + body)
+
+
+def test_the_library_gets_one_connection_and_never_a_second() -> None:
+    """Its own reconnect would begin from the set it was made with, and bring transactions twice."""
+    stream = _OneStream()
+    stream.connection = object()
+    with pytest.raises(Retry, match="connection_lost"):
+        stream(host="127.0.0.1", port=1)

@@ -97,6 +97,6 @@ def test_the_console_script_is_ours() -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
-@pytest.mark.parametrize("target", ["up", "demo", "test", "check", "clean"])
+@pytest.mark.parametrize("target", ["up", "demo", "test", "guards", "check", "clean"])
 def test_make_knows_the_target(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)

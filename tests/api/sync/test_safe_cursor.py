@@ -166,6 +166,14 @@ def test_a_cursor_does_not_speak_for_a_table_it_was_not_answered_for() -> None:
     assert some.cursor_for(("parties",), 40) == 40
 
 
+def test_a_device_that_asks_from_the_same_place_again_may_not_have_got_the_page_that_began_further_back() -> None:
+    one = ("parties",)
+    some = Deliveries().pulled(one, 0, 100, head=100, min_version=1)
+    again = some.pulled(one, 100, 150, head=150, min_version=1, sent=150, told=149)
+    assert again.cursor_for(one, 150) == 100, "the same request: its answer was lost"
+    assert again.cursor_for(one, 149) == 149, "what the answer named"
+
+
 EXACT = {"name": "kg", "abbrev": "k"}
 
 

@@ -1,0 +1,1 @@
+"""Every guard that holds a promise, and which tests turn red without it."""

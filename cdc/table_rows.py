@@ -143,7 +143,7 @@ def _row_decoder(table: str, shape: dict[str, int], fields: Sequence[Any]) -> Ca
             raise Halt(
                 "undecodable_text",
                 f"a row of {table} holds bytes that are no {problem.encoding} text",
-                hint="repair the row's text with UPDATE, then reconcile again",
+                hint="repair the row's text with UPDATE, then `matrix-sync reconcile` again",
                 details={"table": table},
             ) from problem
 

@@ -21,6 +21,7 @@ from cdc.gtid import GtidSet
 from cdc.newest import NewestImage, read_bound, read_newest_ids, read_newest_range
 from cdc.row_differences import RowDifference, find_differences
 from cdc.runs import ID_MAX
+from cdc.status import read_tailer_status
 from cdc.table_rows import Row, TableRows
 from cdc.unread import RecordId, read_unread
 from schema.errors import Halt
@@ -122,6 +123,8 @@ class Verification:
                     self.summary.differences += 1
                     yield difference
             left &= unread.touched
+            if read_tailer_status(self._connection, self._address.database).holder is None:
+                break  # nobody is on the way to read them
         self.summary.undecided += len(left)
 
     def _look_again(self, left: set[RecordId], rows: TableRows) -> tuple[GtidSet, list[RowDifference]]:

@@ -15,13 +15,14 @@ from typing import Any
 from cdc.decode import RowChange
 from cdc.derive import derive_changes
 from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.reconcile import RUNS, WATERMARKS
 from cdc.tx import Rows, TxBegin, TxEnd
 from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
 from schema.tables import TABLES
 
 ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
-WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE})
-"""Every table whose row events are decoded; sync_state only shows that a tx is the tailer's own."""
+WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE, WATERMARKS, RUNS})
+"""Every table whose row events are decoded; of sync_state and what a run writes only that they are there, or where."""
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024
 """Of statements that are longer only the beginning is kept: they are for people, and their rows are in the change log."""
@@ -58,7 +59,7 @@ class TxBuilder:
                 self._add_changes(derive_changes(TABLES[rows.table], before, after, self.begin.commit_time_us), rows.statement)
             elif after is not None and before is None:
                 self._add_note(rows.table, after)
-        self.is_own = self.is_own or rows.table == STATE
+        self.is_own = self.is_own or rows.table in (STATE, WATERMARKS)
 
     @property
     def changes(self) -> int:

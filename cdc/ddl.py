@@ -37,13 +37,13 @@ def check_ddl(ddl: Ddl, connection: Connection[Any], database: str) -> None:
     form = _FORM.match(text)
     words = form[1].upper() if form else ""
     if words in ("TRUNCATE", "DROP", "RENAME") or (words == "ALTER" and _REWRITES.search(text)):
-        raise _halt("ddl_changed_rows", f"a {words} of {', '.join(tables)} may have changed rows without row events")
+        raise _halt("ddl_changed_rows", f"a {words} of {', '.join(tables)} may have changed rows without row events", tables)
     if _CASCADES.search(text):
-        raise _halt("cascade", f"{', '.join(tables)} got a foreign key with a cascade, whose rows the binlog may not hold")
+        raise _halt("cascade", f"{', '.join(tables)} got a foreign key with a cascade, whose rows the binlog may not hold", tables)
     differences = find_differences(connection, database)
     connection.commit()
     if differences:
-        raise _halt("schema_differs", "; ".join(differences))
+        raise _halt("schema_differs", "; ".join(differences), tables)
 
 
 def touched_tables(ddl: Ddl, database: str) -> list[str]:
@@ -62,10 +62,11 @@ def touched_tables(ddl: Ddl, database: str) -> list[str]:
     return sorted(names & TABLES.keys())
 
 
-def _halt(code: str, message: str) -> Halt:
+def _halt(code: str, message: str, tables: list[str]) -> Halt:
     return Halt(
         code,
         message,
-        hint="compare the table with the change log, then pass this statement with "
-        "`matrix-sync checkpoint skip --gtid GTID --reason …`, which is recorded",
+        hint="pass this statement with `matrix-sync checkpoint skip --gtid GTID --reason …`, which is recorded, start the tailer, "
+        "then run `matrix-sync reconcile`: it tells devices what the statement did to rows",
+        details={"tables": tables},
     )

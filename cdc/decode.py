@@ -65,7 +65,7 @@ def decode_rows(table: TableMap, event: RawEvent) -> list[RowChange]:
         raise Halt(
             "undecodable_text",
             f"{table.schema}.{table.table} holds bytes that are no {problem.encoding} text",
-            hint="repair the row's text with UPDATE, then skip this event and reconcile",
+            hint="repair the row's text with UPDATE, skip this event, then `matrix-sync reconcile`",
             details={"table": table.table},
         ) from problem
     except (IndexError, ValueError, struct.error, OverflowError) as problem:
@@ -82,7 +82,7 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
         raise Halt(
             "partial_json" if event.type == e.PARTIAL_UPDATE_ROWS else "unknown_event",
             f"an UPDATE of {table.schema}.{table.table} holds parts of JSON documents only",
-            hint="SET PERSIST binlog_row_value_options = '', then reconcile from before this event",
+            hint="SET PERSIST binlog_row_value_options = '', skip this event, then `matrix-sync reconcile`",
             details={"table": table.table},
         )
     body = event.body
@@ -113,7 +113,7 @@ def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
         raise Halt(
             "row_image_not_full",
             f"a row event of {table.schema}.{table.table} lacks the columns {', '.join(missing)}",
-            hint="SET PERSIST binlog_row_image = FULL and look for sessions that change it, then reconcile",
+            hint="SET PERSIST binlog_row_image = FULL, look for sessions that set it, skip, then `matrix-sync reconcile`",
             details={"table": table.table, "missing": missing},
         )
     return end

@@ -18,8 +18,10 @@ from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
 from cdc.log import LargeTx, append
+from cdc.reconcile import Reconciler
 from cdc.state import State
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
+from schema.changes import Origin, OriginKind
 from schema.errors import Halt
 from schema.logs import get_logger
 from schema.settings import Settings
@@ -56,6 +58,11 @@ class Follower:
         self._pending_changes = 0
         self._pending_bytes = 0
         self._is_checkpoint_due = False
+        self._reconciler = Reconciler(connection, settings)
+
+    def close(self) -> None:
+        """Let go of what was opened beside the stream."""
+        self._reconciler.close()
 
     def take(self, item: Item) -> None:
         """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
@@ -80,9 +87,12 @@ class Follower:
             case Heartbeat():
                 self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
+        if self._tx is None and self._reconciler.is_due:
+            self._reconciler.start()
 
     def _add_rows(self, rows: Rows) -> None:
         tx = self._open_tx()
+        self._reconciler.note(rows)
         try:
             tx.add(rows)
         except Halt:
@@ -104,6 +114,9 @@ class Follower:
             before = self.state
             self.state, self._large = self._large.finish(replace(tx, is_recorded=True)), None
             self._note_commit(before, [tx])
+            return
+        if self._reconciler.is_complete:
+            self._append_reconciled(tx)
             return
         self._pending_changes += len(tx.entries)
         self._pending_bytes += builder.bytes
@@ -141,14 +154,22 @@ class Follower:
         if self._is_checkpoint_due or any(pending.is_recorded for pending in self._pending):
             self.append_pending()
 
-    def append_pending(self) -> None:
+    def _append_reconciled(self, watermark: PendingTx) -> None:
+        """Store what a range that was read between its watermarks lacks, at the place of the second one."""
+        self.append_pending()
+        mended = self._reconciler.mend(watermark.commit_time_us)
+        origin, entries = Origin(OriginKind.RECONCILE), mended.entries
+        self._pending.append(replace(watermark, origin=origin, entries=entries, is_recorded=bool(entries)))
+        self.append_pending(also=mended.note)
+
+    def append_pending(self, also: Callable[[], None] | None = None) -> None:
         """Store what is held."""
         if not self._pending:
             return
         batch, self._pending = self._pending, []
         self._pending_changes = self._pending_bytes = 0
         before = self.state
-        self.state = append(self._connection, before, batch)
+        self.state = append(self._connection, before, batch, also)
         self._note_commit(before, batch)
 
     def _note_commit(self, before: State, batch: list[PendingTx]) -> None:

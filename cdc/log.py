@@ -6,7 +6,7 @@ bounded, and a crash on the way leaves nothing but rows that `trim_above_head` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,10 +30,11 @@ _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
 
 
-def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]) -> State:
+def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx], also: Callable[[], None] | None = None) -> State:
     """Store whole committed txs and move head and checkpoint, in one MySQL transaction. Returns the new state.
 
     Versions are head + 1 …, one per change, without gaps, in binlog order. A batch without changes still moves the GTID set.
+    `also` writes what must be true together with it.
     Raises LeaseLost (nothing written) and pymysql errors (nothing written, or, when COMMIT's answer was lost, all of it).
     """
     connection.begin()
@@ -43,6 +44,8 @@ def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]
         writer.write(tx)
     writer.flush()
     writer.live.store()
+    if also is not None:
+        also()
     return _commit(connection, writer)
 
 

@@ -112,6 +112,13 @@ RULES = (
         "SET PERSIST innodb_flush_log_at_trx_commit = 1",
     ),
     Rule(
+        "binlog_order_commits",
+        _is("ON"),
+        Level.WARNING,
+        "rows become visible in another order than the binlog's: nothing can be reconciled, and what verify finds is not certain",
+        "SET PERSIST binlog_order_commits = ON",
+    ),
+    Rule(
         "binlog_checksum",
         _is("CRC32"),
         Level.WARNING,

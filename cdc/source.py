@@ -241,7 +241,7 @@ class BinlogSource:
         return Halt(
             "checksum_mismatch",
             f"the event at {self._file}:{self._pos} is damaged in the binlog file",
-            hint="restore the binlog file from a replica, or reconcile",
+            hint="restore the binlog file from a replica, or skip its transactions, then `matrix-sync reconcile`",
             details=place,
         )
 

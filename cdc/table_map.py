@@ -163,7 +163,7 @@ def _parse(body: bytes) -> TableMap:
         raise Halt(
             "metadata_minimal",
             f"the binlog holds no column names for {schema}.{table}",
-            hint="SET PERSIST binlog_row_metadata = FULL, then replay or reconcile from before this event",
+            hint="SET PERSIST binlog_row_metadata = FULL, skip this event, then `matrix-sync reconcile`",
             details={"schema": schema, "table": table},
         )
     columns = _build_columns(kinds, nullable, fields)

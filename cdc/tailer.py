@@ -139,6 +139,7 @@ class Tailer:
         finally:
             source.close()
             self._source = None
+            follower.close()
         follower.finish()
         if not self._stopped.is_set():
             raise Retry("stream_ended", "the binlog stream ended")

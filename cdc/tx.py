@@ -229,7 +229,7 @@ class TxAssembler:
             raise Halt(
                 "rollback_logged",
                 "the binlog holds rows of synced tables that were rolled back afterwards",
-                hint="a transaction mixed synced tables with non-InnoDB ones; convert those to InnoDB, skip, reconcile",
+                hint="convert the tables that were mixed with synced ones to InnoDB, skip this event, then `matrix-sync reconcile`",
             )
 
     def _refuse_statement_format(self, query: Query) -> None:
@@ -237,7 +237,7 @@ class TxAssembler:
             raise Halt(
                 "statement_format",
                 f"a change of {self._database} was logged as a statement, without its rows",
-                hint="SET PERSIST binlog_format = ROW and look for sessions that change it, then skip and reconcile",
+                hint="SET PERSIST binlog_format = ROW and look for sessions that change it, skip, then `matrix-sync reconcile`",
                 details={"schema": query.schema},
             )
 
@@ -310,7 +310,7 @@ class TxAssembler:
             raise Halt(
                 "xa_unknown",
                 f"XA COMMIT {query.xid} ends a transaction that was prepared before the position where reading began",
-                hint="skip this event and reconcile the tables that it wrote",
+                hint="skip this event, then `matrix-sync reconcile`",
             )
         return (*prepared.rows, self._end(event, prepared.gtid, gtid))
 
@@ -338,7 +338,7 @@ class TxAssembler:
         raise Halt(
             "gtid_mode_off",
             "a transaction has no GTID",
-            hint="SET PERSIST gtid_mode = ON (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then reconcile",
+            hint="SET PERSIST gtid_mode = ON (by way of OFF_PERMISSIVE and ON_PERMISSIVE), then `matrix-sync reconcile`",
         )
 
     def _refuse_incident(self, event: RawEvent) -> Iterable[Item]:
@@ -346,7 +346,7 @@ class TxAssembler:
         raise Halt(
             "incident",
             f"the server lost events and says so: {reason[:200]}",
-            hint="skip this event and reconcile every synced table",
+            hint="skip this event, then `matrix-sync reconcile`",
         )
 
     def _unknown(self, event: RawEvent) -> Iterable[Item]:

@@ -66,9 +66,9 @@ def _told(status: TailerStatus) -> dict[str, Any]:
 def skip(gtid: str, reason: str, yes: bool, as_json: bool) -> None:
     """Add one transaction to the checkpoint, so that the tailer goes on after it.
 
-    The rows it wrote never become changes: devices do not hear of them, and what they hold may differ from MySQL until those
-    rows are written again (UPDATE … SET updated_at = CURRENT_TIMESTAMP(6) makes a change of each). It changes no row, gives
-    no version, and does not raise the epoch. Refused while a tailer runs. Who skipped what, and why, stays in sync_audit.
+    The rows it wrote never become changes by themselves: devices do not hear of them until `matrix-sync reconcile` has compared the
+    tables with the change log. It changes no row, gives no version, and does not raise the epoch. Refused while a tailer runs. Who
+    skipped what, and why, stays in sync_audit.
     """
     try:
         wanted = Gtid.parse(gtid)
@@ -84,6 +84,8 @@ def skip(gtid: str, reason: str, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"gtid": str(wanted), "skipped": is_new, "before": str(done.before), "after": str(done.after)})
     elif is_new:
-        click.echo(f"skipped {wanted}; start the tailer again. The rows it wrote must be reconciled")
+        click.echo(
+            f"skipped {wanted}; start the tailer again, then run `matrix-sync reconcile`: its rows are not in the change log"
+        )
     else:
         click.echo(f"the checkpoint holds {wanted} already; nothing was done")

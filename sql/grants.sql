@@ -33,7 +33,8 @@ GRANT INSERT, UPDATE ON {database}.sync_state TO {tailer};
 GRANT INSERT ON {database}.sync_epochs TO {tailer};
 GRANT INSERT, UPDATE ON {database}.sync_lease TO {tailer};
 GRANT INSERT, DELETE ON {database}.sync_tx TO {tailer};
-GRANT INSERT ON {database}.sync_watermarks TO {tailer};
+GRANT INSERT, DELETE ON {database}.sync_watermarks TO {tailer};
+GRANT UPDATE ON {database}.sync_reconcile_runs TO {tailer};
 GRANT INSERT ON {database}.sync_audit TO {tailer};
 
 -- The operator's commands read all of it, read the binlog, and repair the change log. They write no domain table.
@@ -44,6 +45,7 @@ GRANT INSERT, UPDATE, DELETE ON {database}.sync_live TO {operator};
 GRANT INSERT, UPDATE ON {database}.sync_state TO {operator};
 GRANT INSERT, DELETE ON {database}.sync_tx TO {operator};
 GRANT INSERT ON {database}.sync_epochs TO {operator};
+GRANT INSERT, UPDATE ON {database}.sync_reconcile_runs TO {operator};
 GRANT INSERT ON {database}.sync_audit TO {operator};
 GRANT UPDATE ON {database}.sync_conflicts TO {operator};
 GRANT UPDATE ON {database}.devices TO {operator};

@@ -157,7 +157,7 @@ WHO_SEES_AND_TOUCHES = (
         "api/feed.py",
         "WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL",
         "WHERE 0 < %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL",
-        f"{SCOPE}_two_companies_never_see_each_other",
+        f"{SCOPE}_what_came_since_is_of_the_devices_own_company_only",
     ),
     guard(
         "live-rows-of-the-company",

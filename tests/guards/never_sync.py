@@ -224,7 +224,6 @@ REVERTED_FIELDS = (
         "    others = {name for name, column in columns.items() if not is_same(column, server.get(name), known[name])}",
         "    others: set[str] = set()",
         f"{MERGE}_merge_keeps_what_only_one_side_changed_and_the_servers_value_of_what_both_did",
-        f"{MERGE}_server_wins_and_manual_leave_a_row_that_others_changed",
     ),
     guard(
         "without-a-base-everything-clashes",

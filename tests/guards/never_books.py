@@ -157,7 +157,7 @@ WHO_SEES_AND_TOUCHES = (
         "api/feed.py",
         "WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL",
         "WHERE 0 < %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL",
-        f"{SCOPE}_two_companies_never_see_each_other",
+        f"{SCOPE}_what_came_since_is_of_the_devices_own_company_only",
     ),
     guard(
         "live-rows-of-the-company",
@@ -208,13 +208,15 @@ WHO_SEES_AND_TOUCHES = (
         f"{SCOPE}_tables_that_are_lost_stand_in_revoked_and_one_that_is_gained_arrives_whole",
         f"{SCOPE}_a_device_narrowed_to_tables_reads_and_writes_those_only",
     ),
-    guard(
+    layered(
         "writing-by-role",
         SEEN,
-        "api/push_apply.py",
-        "    if table.name not in scope.writable or",
-        "    if",
+        (
+            ("api/push_apply.py", "    if table.name not in scope.writable or", "    if"),
+            ("api/scope.py", "        if table not in self.writable:\n            return False\n", ""),
+        ),
         f"{SCOPE}_a_viewer_reads_and_whatever_it_pushes_is_refused_and_told",
+        why="a change is refused by its table at once, and by its row when it is about to be written",
     ),
     guard(
         "rows-by-role",

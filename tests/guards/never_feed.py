@@ -362,7 +362,6 @@ BLOCKED_NEIGHBOURS = (
         "    group_of = {change.seq: change.seq for change in changes}",
         "    group_of = {change.seq: changes[0].seq for change in changes}",
         f"{PLAN}_changes_that_have_nothing_to_do_with_one_another_stay_alone_and_in_order",
-        f"{PUSH}_a_push_of_a_thousand_mixed_changes_gives_each_its_result_in_order",
     ),
 )
 

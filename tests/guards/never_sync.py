@@ -9,7 +9,6 @@ PUSH = "tests/api/sync/test_push.py::test"
 EDITS = "tests/api/sync/test_push_edits.py::test"
 RETRIES = "tests/api/sync/test_push_retries.py::test"
 CURSOR = "tests/api/sync/test_safe_cursor.py::test"
-CONFLICTS = "tests/api/sync/test_conflicts.py::test"
 NEVER = "tests/api/sync/test_never.py::test"
 MERGE = "tests/api/test_merge.py::test"
 TIME = "tests/api/test_edit_time.py::test"
@@ -224,7 +223,6 @@ REVERTED_FIELDS = (
         "    others = {name for name, column in columns.items() if not is_same(column, server.get(name), known[name])}",
         "    others: set[str] = set()",
         f"{MERGE}_merge_keeps_what_only_one_side_changed_and_the_servers_value_of_what_both_did",
-        f"{MERGE}_server_wins_and_manual_leave_a_row_that_others_changed",
     ),
     guard(
         "without-a-base-everything-clashes",
@@ -383,7 +381,7 @@ WRONG_CLOCKS = (
         "api/edit_time.py",
         "us_from_rfc3339(timestamp) - lead_us, now_us)",
         "us_from_rfc3339(timestamp), now_us)",
-        f"{CONFLICTS}_latest_is_not_won_by_a_clock_that_runs_ahead",
+        f"{NEVER}_a_clock_that_once_ran_ahead_wins_nothing_by_not_saying_the_time",
         f"{TIME}_an_edit_counts_by_the_servers_clock",
     ),
     guard(
@@ -408,7 +406,7 @@ WRONG_CLOCKS = (
         "api/latest.py",
         '        others.append((written[0], "", ""))',
         "        pass",
-        f"{CONFLICTS}_latest_counts_a_plain_sql_write_with_its_commit_time",
+        f"{NEVER}_a_plain_sql_write_counts_with_its_commit_though_a_device_wrote_before_it",
     ),
     guard(
         "ties-have-one-winner",

@@ -215,6 +215,18 @@ async def test_an_edit_that_is_tried_again_counts_with_when_it_was_made(api: Api
     assert Oracle(admin).row("parties", owner.company_id, made)["phone"] == "late"  # type: ignore[index]
 
 
+async def test_a_plain_sql_write_counts_with_its_commit_though_a_device_wrote_before_it(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    made = (await line.push_one(insert("parties", "a", name="Ann")))["record_id"]
+    await drained(line)
+    await drained(other)
+    assert (await other.push_one({**update("parties", made, phone="first"), **shown_at(-2)}))["status"] == "applied"
+    admin.run(f"UPDATE parties SET phone = 'sql' WHERE id = {made}")
+    admin.wait_for_tailer()
+    assert (await line.push_one({**update("parties", made, phone="between"), **shown_at(-1)}))["status"] == "conflict"
+    assert Oracle(admin).row("parties", owner.company_id, made)["phone"] == "sql"  # type: ignore[index]
+
+
 async def test_edits_of_the_same_moment_have_one_winner_whichever_came_first(api: Api) -> None:
     owner, (maker, _) = await shop(api)
     lower, higher = (till(owner, f"{maker.device_id}-{name}") for name in "ab")

@@ -32,6 +32,16 @@ async def test_two_companies_never_see_each_other(api: Api, admin: SqlClient) ->
         assert all(c["data"].get("company_id", owner.company_id) == owner.company_id for c in changes)
 
 
+async def test_what_came_since_is_of_the_devices_own_company_only(api: Api) -> None:
+    (owner, (line,)), (_, (stranger,)) = [await shop(api, 1) for _ in range(2)]
+    _, cursor = await line.pull_all()
+    await stranger.push(insert("parties", "theirs", name="theirs"))
+    await line.push(insert("parties", "ours", name="ours"))
+    for more in ({}, {"history": True}, {"tables": ["parties"]}):
+        changes, _ = await line.pull_all(cursor, **more)
+        assert {change["data"]["company_id"] for change in changes} == {owner.company_id}
+
+
 async def test_a_user_of_two_companies_chooses_one_and_each_has_its_own_feed(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
     second, _ = await shop(api)

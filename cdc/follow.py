@@ -17,6 +17,7 @@ from pymysql.connections import Connection
 from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
+from cdc.idle import IdleWork
 from cdc.log import LargeTx, append
 from cdc.state import State
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
@@ -56,6 +57,7 @@ class Follower:
         self._pending_changes = 0
         self._pending_bytes = 0
         self._is_checkpoint_due = False
+        self._idle = IdleWork(connection, settings, state.fencing_token)
 
     def take(self, item: Item) -> None:
         """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
@@ -80,6 +82,7 @@ class Follower:
             case Heartbeat():
                 self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
+                self._idle.take_turn()
 
     def _add_rows(self, rows: Rows) -> None:
         tx = self._open_tx()
@@ -116,6 +119,8 @@ class Follower:
             self.append_pending()
         else:
             self._append_if_due(is_idle=end.is_last_buffered)
+            if end.is_last_buffered:
+                self._idle.take_turn()
 
     def _hold(self, tx: PendingTx, *, is_own: bool) -> None:
         """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""

@@ -152,7 +152,7 @@ async def test_roles_see_of_the_past_what_they_see_of_the_present(api: Api, admi
 async def test_a_place_that_is_none_is_400(api: Api, admin: SqlClient) -> None:
     owner = await api.register()
     head = admin.wait_for_tailer()
-    for place in ("0", "-1", "yesterday", "2026-01-01", str(head + 1_000_000), "9" * 20, str(pack(1, 2))):
+    for place in ("0", "-1", "yesterday", "2026-13-01", str(head + 1_000_000), "9" * 20, str(pack(1, 2))):
         assert await refused(owner, place) == (400, "malformed"), place
     assert await refused(owner, str(head), colour="red") == (400, "unknown_column")
 

@@ -1,6 +1,7 @@
 """Takes out what surrounds changes that are gone: pushes as they were sent, transactions, and who caused them.
 
-A push is kept as long as something may ask for it: what was refused or merged for ever, since nothing pushed is dropped; what made
+A push is kept as long as something may ask for it: what was refused or merged for ever, since nothing pushed is dropped, and with
+it the later try that was taken; what made
 a record as long as the change log knows that record, since its INSERT may come again; the rest until the tombstones of its time
 go, since a device may send it again until then and must meet the same verdict. A transaction is kept as long as a change or a
 push of it is.
@@ -23,14 +24,16 @@ WATERMARKS_KEPT = 10_000
 _READ_TXS = "SELECT tx, origin_id, first_version, last_version, commit_time_us FROM sync_tx WHERE {which} ORDER BY tx LIMIT %s"
 _HAS_CHANGES = "SELECT 1 FROM sync_changes WHERE version BETWEEN %s AND %s LIMIT 1"
 _HAS_PUSHES = "SELECT 1 FROM sync_pushed WHERE origin_id = %s LIMIT 1"
-_READ_PUSHES = """
-SELECT id, company_id, table_name, record_id, is_maker FROM sync_pushed
-WHERE origin_id IN ({origins}) AND status IN ('applied', 'noop', 'duplicate')
+_IS_DONE = """p.status IN ('applied', 'noop', 'duplicate') AND NOT EXISTS (SELECT 1 FROM sync_pushed r
+    WHERE r.company_id = p.company_id AND r.status = 'rejected' AND r.device_id = p.device_id AND r.fingerprint = p.fingerprint)"""
+"""Nobody has to ask for it: it took effect, and says of no earlier try that it was mended."""
+_READ_PUSHES = f"""
+SELECT p.id, p.company_id, p.table_name, p.record_id, p.is_maker FROM sync_pushed p
+WHERE p.origin_id IN ({{origins}}) AND {_IS_DONE}
 """
-_READ_PUSHES_OF_RECORDS = """
+_READ_PUSHES_OF_RECORDS = f"""
 SELECT p.id, t.tx FROM sync_pushed p JOIN sync_tx t ON t.origin_id = p.origin_id
-WHERE (p.company_id, p.table_name, p.record_id) IN ({keys}) AND p.status IN ('applied', 'noop', 'duplicate')
-    AND t.last_version <= %s
+WHERE (p.company_id, p.table_name, p.record_id) IN ({{keys}}) AND {_IS_DONE} AND t.last_version <= %s
 """
 _DELETE_PUSHES = "DELETE FROM sync_pushed WHERE id IN ({ids})"
 _DELETE_TXS = "DELETE FROM sync_tx WHERE tx IN ({ids})"

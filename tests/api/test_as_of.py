@@ -185,7 +185,7 @@ async def test_before_the_floor_is_410_and_a_lost_past_too(stack: Stack) -> None
                     pass
             assert await listed(owner, "parties", floor) == rows["parties"]
             reply = await owner.get("/api/parties", params={"as_of": str(steps[1][0])})
-            assert (reply.status, reply.code, reply.body["images_from"]) == (410, "retention", floor)
+            assert (reply.status, reply.code, reply.body["details"]["images_from"]) == (410, "retention", floor)
             result = run(database, "rows", "--company", "1", "--as-of", str(steps[1][0]), "--table", "parties")
             assert result.exit_code == 1 and f"history is kept from version {floor} on" in result.stderr
             sql.run(

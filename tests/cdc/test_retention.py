@@ -217,13 +217,13 @@ def test_whatever_is_pruned_every_state_since_the_floor_can_be_told(seed: int, l
     assert findings(log) == []
 
 
-def origin(sql: SqlClient, status: str, record_id: int | None, *, is_maker: bool = False) -> Origin:
+def origin(sql: SqlClient, status: str, record_id: int | None, *, is_maker: bool = False, fingerprint: str = "") -> Origin:
     """A push of device `a`, as the API writes it before its rows."""
     number = sql.run("INSERT INTO sync_origins (kind, company_id, device_id, request_id) VALUES ('device', 1, 'a', 'r')")
     sql.rows(
         "INSERT INTO sync_pushed (origin_id, seq, company_id, device_id, table_name, record_id, operation, payload, status, "
-        "fingerprint, is_change, is_exact, is_maker) VALUES (%s, 0, 1, 'a', 'parties', %s, 'UPDATE', '{}', %s, '', 1, 1, %s)",
-        number, record_id, status, is_maker,
+        "fingerprint, is_change, is_exact, is_maker) VALUES (%s, 0, 1, 'a', 'parties', %s, 'UPDATE', '{}', %s, %s, 1, 1, %s)",
+        number, record_id, status, fingerprint, is_maker,
     )  # fmt: skip
     return Origin(OriginKind.DEVICE, number, "a")
 
@@ -234,20 +234,24 @@ def test_pushes_and_transactions_go_when_nothing_can_ask_for_them(log: History, 
     log.write(change(1), origin=origin(sql, "merged", 1))  # 4: a person may ask what became of it
     log.write(origin=origin(sql, "conflict", 1))
     log.write(origin=origin(sql, "noop", 1))
+    log.write(origin=origin(sql, "rejected", 1, fingerprint="mended"))
+    log.write(origin=origin(sql, "noop", 1, fingerprint="mended"))  # says that the one before does not wait any more
     log.write(change(1), origin=origin(sql, "applied", 1))  # 5: newer than the cutoff
     log.write(change(1))  # 6
     done = prune(log, 4, 4)
     assert (done.counts.images, done.counts.pushes, done.counts.txs) == (2, 2, 2)
     assert sql.rows("SELECT status, is_maker FROM sync_pushed ORDER BY id") == [
-        ("applied", 1), ("merged", 0), ("conflict", 0), ("applied", 0)
+        ("applied", 1), ("merged", 0), ("conflict", 0), ("rejected", 0), ("noop", 0), ("applied", 0)
     ]  # fmt: skip
-    assert sql.value("SELECT COUNT(*) FROM sync_origins") == 4
-    assert [row[0] for row in sql.rows("SELECT COALESCE(first_version, 0) FROM sync_tx ORDER BY tx")] == [2, 4, 0, 5, 6]
+    assert sql.value("SELECT COUNT(*) FROM sync_origins") == 6
+    assert [row[0] for row in sql.rows("SELECT COALESCE(first_version, 0) FROM sync_tx ORDER BY tx")] == [2, 4, 0, 0, 0, 5, 6]
     log.write(deleted(1))  # 7
     log.write(inserted(2))  # 8
     prune(log, 8, 8)
-    assert sql.rows("SELECT status FROM sync_pushed ORDER BY id") == [("merged",), ("conflict",)], "the record is gone for ever"
-    assert [row[0] for row in sql.rows("SELECT COALESCE(first_version, 0) FROM sync_tx ORDER BY tx")] == [4, 0, 8]
+    assert sql.rows("SELECT status FROM sync_pushed ORDER BY id") == [("merged",), ("conflict",), ("rejected",), ("noop",)], (
+        "the record is gone for ever"
+    )
+    assert [row[0] for row in sql.rows("SELECT COALESCE(first_version, 0) FROM sync_tx ORDER BY tx")] == [4, 0, 0, 0, 8]
 
 
 def test_the_idle_tailer_prunes_a_little_at_a_time_and_then_rests(

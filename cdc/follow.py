@@ -17,7 +17,7 @@ from pymysql.connections import Connection
 from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
-from cdc.idle import IdleWork
+from cdc.idle import HEARTBEAT_SECONDS, IdleWork
 from cdc.log import LargeTx, append
 from cdc.state import State
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
@@ -82,7 +82,7 @@ class Follower:
             case Heartbeat():
                 self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
-                self._idle.take_turn()
+                self._idle.take_turn(HEARTBEAT_SECONDS)
 
     def _add_rows(self, rows: Rows) -> None:
         tx = self._open_tx()

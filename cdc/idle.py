@@ -1,19 +1,20 @@
 """What the tailer does when it has nothing to read: retention, a little at a time.
 
-A quiet moment is given up to one commit of it; after each it rests several times as long as that took, so that what comes in
-meanwhile waits for at most one. Where nothing is old enough nothing is written, and it is asked again after a while.
+A moment between two transactions is given one commit of it, and a heartbeat, which comes when there was nothing for a while, a few;
+then it rests several times as long as that took. Where nothing is old enough nothing is written, and it is asked again later.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pymysql
 from pymysql.connections import Connection
 
-from cdc.retention import Retention, read_cutoffs
+from cdc.retention import LOCKED, Retention, read_cutoffs
 from schema.errors import StartError
 from schema.logs import get_logger
 from schema.settings import Settings
@@ -22,8 +23,9 @@ log = get_logger(__name__)
 
 REST_FACTOR = 5
 """Retention takes at most a sixth of the tailer's time."""
+HEARTBEAT_SECONDS = 0.5
+"""How long a heartbeat is worked on: what is committed meanwhile waits as long."""
 DAY_US = 24 * 3600 * 1_000_000
-_LOCKED = 3572
 
 
 class IdleWork:
@@ -45,34 +47,31 @@ class IdleWork:
         self._due = clock()
         self._run: Retention | None = None
 
-    def take_turn(self) -> None:
-        """Prune one commit's worth where it is time. Raises LeaseLost and pymysql errors."""
+    def take_turn(self, seconds: float = 0.0) -> None:
+        """Prune one commit's worth where it is time, or as many as begin within `seconds`. Raises LeaseLost and pymysql errors."""
         started = self._clock()
         if started < self._due:
             return
-        run = self._run or self._begin()
+        run = self._run = self._run or self._begin()
+        while self._step(run) and self._clock() - started < seconds:
+            pass
+        spent = self._clock() - started
+        self._due = started + spent + (REST_FACTOR * spent if self._run else self._settings.retention_interval_seconds)
+
+    def _step(self, run: Retention) -> bool:
+        """Whether there is more to do in this run; else it is over."""
         try:
-            self._run = run if run.step() else None
+            if run.step():
+                return True
         except StartError as problem:
-            self._run = None
             log.warning("retention_stopped", code=problem.code, reason=problem.message, **problem.details)
         except pymysql.err.MySQLError as problem:
-            if problem.args[0] != _LOCKED:  # somebody else prunes
+            if problem.args[0] != LOCKED:  # somebody else prunes
                 raise
-            self._run = None
-        rest = self._settings.retention_interval_seconds
-        self._due = self._clock() + (REST_FACTOR * (self._clock() - started) if self._run else rest)
-        if self._run is None and not run.counts.is_empty:
-            counts = run.counts
-            log.info(
-                "pruned",
-                images=counts.images,
-                tombstones=counts.tombstones,
-                redeliveries=counts.redeliveries,
-                pushes=counts.pushes,
-                txs=counts.txs,
-                min_version=counts.min_version or None,
-            )
+        self._run = None
+        if not run.counts.is_empty:
+            log.info("pruned", **{**asdict(run.counts), "min_version": run.counts.min_version or None})
+        return False
 
     def _begin(self) -> Retention:
         history, tombstones = (

@@ -24,7 +24,9 @@ from cdc.sql import literal
 from cdc.stored import read_live
 from schema.errors import LeaseLost, StartError
 
-CHANGES_PER_COMMIT = 1000
+CHANGES_PER_COMMIT = 250
+LOCKED = 3572
+"""MySQL's error where somebody else prunes just now."""
 
 _LOCK = """
 SELECT images_walked, images_from, tombstones_walked, txs_walked, txs_before_us FROM sync_retention WHERE id = 1 FOR UPDATE NOWAIT
@@ -39,7 +41,8 @@ UPDATE sync_state SET min_version = GREATEST(min_version, %s) WHERE id = 1 AND (
 _READ_CUTOFF = "SELECT last_version FROM sync_tx WHERE commit_time_us <= %s ORDER BY commit_time_us DESC, tx DESC LIMIT 1"
 _READ_NEWEST_TX = "SELECT tx FROM sync_state WHERE id = 1"
 _WALK = """
-SELECT company_id, version, table_name, record_id, operation = 'DELETE', prev_version, for_device FROM sync_changes
+SELECT company_id, version, table_name, record_id, operation = 'DELETE', prev_version, for_device
+FROM sync_changes FORCE INDEX (sync_changes_version)
 WHERE version > %s AND version <= %s ORDER BY version LIMIT %s
 """
 _READ_ASKED_AGAIN = """
@@ -133,8 +136,7 @@ class Retention:
     def step(self) -> bool:
         """Prune the next few changes in one MySQL transaction; False where nothing is left to do.
 
-        Raises LeaseLost, StartError `chain_broken`, and pymysql errors; nothing was written then. 3572 of them is that somebody
-        else prunes just now.
+        Raises LeaseLost, StartError `chain_broken`, and pymysql errors, `LOCKED` among them; nothing was written then.
         """
         self._connection.begin()
         try:

@@ -25,7 +25,10 @@ _READ_TXS = (
 )
 _READ_TXS_BETWEEN = f"SELECT {TX_COLUMNS} FROM sync_tx WHERE tx BETWEEN %s AND %s ORDER BY tx"
 _READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version BETWEEN %s AND %s ORDER BY version"
-_READ_NEXT_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version > %s AND version <= %s ORDER BY version LIMIT %s"
+_READ_NEXT_CHANGES = (
+    f"SELECT {CHANGE_COLUMNS} FROM sync_changes FORCE INDEX (sync_changes_version) "
+    "WHERE version > %s AND version <= %s ORDER BY version LIMIT %s"
+)
 _READ_THESE_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version IN ({{versions}})"
 _READ_CHAIN = """
 SELECT chain FROM sync_changes WHERE version = %s UNION ALL SELECT chain_after FROM sync_pruned WHERE last_version = %s

@@ -12,17 +12,16 @@ import orjson
 import pymysql
 from pymysql.connections import Connection
 
-from cdc.retention import Cutoffs, Retention, read_cutoffs
+from cdc.retention import LOCKED, Cutoffs, Retention, read_cutoffs
 from cli.output import Command, actor, print_json, session
 from schema.errors import StartError
 from schema.settings import Settings
 
 DAY_SECONDS = 24 * 3600
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}
-_LOCKED = 3572
 _ATTEMPTS_MAX = 100
 _PAUSE_SECONDS = 0.1
-_LOCK_ERRORS = (1205, 1213, _LOCKED)
+_LOCK_ERRORS = (1205, 1213, LOCKED)
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _AUDIT = "INSERT INTO sync_audit (actor, action, details) VALUES (%s, 'pruned', %s)"
 

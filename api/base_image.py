@@ -28,9 +28,10 @@ WITH RECURSIVE chain (version, prev_version) AS (
     SELECT c.version, c.prev_version FROM chain JOIN sync_changes c ON c.company_id = %s AND c.version = chain.prev_version
     WHERE chain.version > %s
 )
-SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ version FROM chain ORDER BY version DESC
+SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ version, prev_version FROM chain ORDER BY version DESC
 """
 _READ_IMAGES = "SELECT version, data, sealed FROM sync_changes WHERE company_id = %s AND version IN ({marks})"
+_READ_IMAGES_FROM = "SELECT images_from FROM sync_retention WHERE id = 1"
 _READ_PUSHED = """
 SELECT p.payload, t.first_version, p.is_maker FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
 WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = %s AND p.device_id = %s
@@ -85,24 +86,31 @@ async def find_base(
     cursors: Sequence[int] | int,
     said: Row,
     *,
+    held_since: int,
     is_new: bool,
 ) -> Base:
     """Return the base of a change to `record`, whose row is `server` now and of which the device says `sent`.
 
     `cursors`: the device's base version, or, newest first, the cursors it may have seen the record at; empty for a device that was
-    never given anything. `said`: what the push under way has said of the record before this change; `is_new`: it made the record.
+    never given anything; `held_since`: the head, at least, when the oldest was answered.
+    `said`: what the push under way has said of the record before this change; `is_new`: it made the record.
     """
     pushed = await _read_pushed(session, record)
     if said:
         pushed.append(Pushed(dict(said), None, is_new))
     if isinstance(cursors, int):
-        version, image = await _image_at(session, record, cursors)
+        place = await _image_at(session, record, cursors)
+        if place is None:
+            return Base(None, 0)
+        version, image = place
         return Base(_believed(record.table, image, [p for p in pushed if p.is_since(version)]), version)
     if not cursors:
         return Base({**server, **_overlay(pushed)}, 0)
     images = await _images_at(session, record, cursors)
+    if None in images and held_since < await _read_images_from(session):
+        return Base(None, 0)  # it may have held one that is pruned: that this was not the base can't be told
     candidates = []
-    for version, image in images:
+    for version, image in filter(None, images):
         row = _believed(record.table, image, [p for p in pushed if p.is_since(version)])
         if row is not None:
             candidates.append((row, version))
@@ -136,18 +144,26 @@ def _overlay(pushed: Sequence[Pushed]) -> dict[str, Any]:
     return {name: value for push in pushed for name, value in push.values.items()}
 
 
-async def _image_at(session: Session, record: Record, version: int) -> tuple[int, Row | None]:
+async def _image_at(session: Session, record: Record, version: int) -> tuple[int, Row | None] | None:
     return (await _images_at(session, record, (version,)))[0]
 
 
-async def _images_at(session: Session, record: Record, cursors: Sequence[int]) -> list[tuple[int, Row | None]]:
-    """Per cursor, the newest image at or before it and its version; (0, None) where none is kept."""
+async def _images_at(session: Session, record: Record, cursors: Sequence[int]) -> list[tuple[int, Row | None] | None]:
+    """Per cursor, the newest image at or before it and its version; (0, None) where the record is newer, None where it is
+    pruned.
+    """
     key = (record.company_id, record.table.name, record.record_id)
-    rows = await session.fetch_all(_READ_CHAIN, (*key, record.company_id, min(cursors)))
-    versions = [row[0] for row in rows]
+    chain = await session.fetch_all(_READ_CHAIN, (*key, record.company_id, min(cursors)))
+    versions = [version for version, _ in chain]
+    is_pruned = bool(chain) and chain[-1][1] is not None  # history goes on before the oldest image that is kept
     places = [next((version for version in versions if version <= cursor), 0) for cursor in cursors]
     images = await _read_images(session, record.company_id, sorted({place for place in places if place}))
-    return [(place, images.get(place)) for place in places]
+    return [None if is_pruned and not place else (place, images.get(place)) for place in places]
+
+
+async def _read_images_from(session: Session) -> int:
+    row = await session.fetch_one(_READ_IMAGES_FROM)
+    return int(row[0]) if row else 0
 
 
 async def _read_images(session: Session, company_id: int, versions: Sequence[int]) -> dict[int, Row]:

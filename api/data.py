@@ -11,6 +11,7 @@ from aiohttp import web
 
 from api.answers import json_answer
 from api.auth import authenticate
+from api.data_past import read_past_page, read_past_record, read_version
 from api.data_query import Page, read_flag
 from api.data_read import not_found, read_page, read_record
 from api.data_write import Writer, create_company
@@ -65,6 +66,8 @@ def _bound(handler: Any, table: Table) -> Handler:
 async def _list(request: web.Request, table: Table) -> web.Response:
     scope = await _scope(request, table)
     page = Page.read(request, table, scope, request.app[SETTINGS])
+    if page.as_of is not None:
+        return await _list_past(request, table, scope, page, page.as_of)
     async with request.app[DATABASE].read() as session:
         rows = await read_page(session, table, scope, page)
     has_more, rows = len(rows) > page.limit, rows[: page.limit]
@@ -72,9 +75,23 @@ async def _list(request: web.Request, table: Table) -> web.Response:
     return json_answer({"success": True, "data": rows, "has_more": has_more, "next_after": next_after})
 
 
+async def _list_past(request: web.Request, table: Table, scope: Scope, page: Page, as_of: str) -> web.Response:
+    async with request.app[DATABASE].snapshot() as session:
+        version = await read_version(session, as_of)
+        past = await read_past_page(session, table, scope, page, version)
+    told = {"data": past.rows, "has_more": past.has_more, "next_after": past.next_after, "as_of": version}
+    return json_answer({"success": True, **told})
+
+
 async def _read(request: web.Request, table: Table) -> web.Response:
     scope = await _scope(request, table)
-    return await _answer(request, table, scope, _record_id(request), include_deleted=read_flag(request.query, "include_deleted"))
+    as_of, include_deleted = request.query.get("as_of"), read_flag(request.query, "include_deleted")
+    if as_of is not None:
+        async with request.app[DATABASE].snapshot() as session:
+            at = await read_version(session, as_of)
+            row, version = await read_past_record(session, table, scope, _record_id(request), at, include_deleted=include_deleted)
+        return json_answer({"success": True, "data": row, "version": version, "as_of": at})
+    return await _answer(request, table, scope, _record_id(request), include_deleted=include_deleted)
 
 
 async def _create(request: web.Request, table: Table) -> web.Response:

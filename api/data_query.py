@@ -15,21 +15,35 @@ from schema.columns import ID_MAX, Access, Column, Kind
 from schema.errors import SyncError
 from schema.settings import Settings
 from schema.tables import Table
-from schema.values import BadValue, mysql_from_wire, wire_from_client
+from schema.values import BadValue, wire_from_client
 
-_PAGE_NAMES = frozenset({"after", "limit", "include_deleted", "company_id"})
+_PAGE_NAMES = frozenset({"after", "limit", "include_deleted", "company_id", "as_of"})
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 NULL = "null"
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """A column and the wire value it must equal, None for NULL."""
+
+    column: Column
+    value: Any
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether to be equal is the same everywhere: of text, MySQL's collation says what is."""
+        return self.value is None or self.column.kind is not Kind.TEXT
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Rows after an id, at most `limit`; `filters` are columns of the table with the parameter each must equal, None for NULL."""
+    """Rows after an id, at most `limit`, that fit all `filters`; `as_of` as it was sent, None for the rows as they are."""
 
     after: int
     limit: int
     include_deleted: bool
-    filters: tuple[tuple[str, Any], ...]
+    filters: tuple[Filter, ...]
+    as_of: str | None = None
 
     @classmethod
     def read(cls, request: web.Request, table: Table, scope: Scope, settings: Settings) -> Self:
@@ -45,10 +59,11 @@ class Page:
             column = columns.get(name)
             if column is None or column.kind in (Kind.JSON, Kind.TIMESTAMP):
                 raise SyncError(400, "unknown_column", "the query names a column that cannot be asked for", details={"name": name})
-            filters.append((name, _parameter(column, text)))
+            filters.append(Filter(column, _wire(column, text)))
         limit = read_whole(query, "limit", settings.data_page_rows_default, minimum=1)
         after = read_whole(query, "after", 0, minimum=0)
-        return cls(after, min(limit, settings.data_page_rows_max), read_flag(query, "include_deleted"), tuple(filters))
+        limit = min(limit, settings.data_page_rows_max)
+        return cls(after, limit, read_flag(query, "include_deleted"), tuple(filters), query.get("as_of"))
 
 
 def visible_columns(table: Table, scope: Scope) -> tuple[Column, ...]:
@@ -75,12 +90,11 @@ def read_whole(query: Mapping[str, str], name: str, default: int, *, minimum: in
     return int(text)
 
 
-def _parameter(column: Column, text: str) -> Any:
+def _wire(column: Column, text: str) -> Any:
     if text == NULL and column.nullable:
         return None
     try:
-        value = _BOOLEANS.get(text, text) if column.kind is Kind.BOOLEAN else text
-        return mysql_from_wire(column, wire_from_client(column, value))
+        return wire_from_client(column, _BOOLEANS.get(text, text) if column.kind is Kind.BOOLEAN else text)
     except BadValue as problem:
         details = {column.name: problem.reason}
         raise SyncError(400, "bad_value", "the query asks for what the column cannot hold", details=details) from None

@@ -10,6 +10,7 @@ from api.scope import Scope
 from api.writes import wire_row
 from schema.errors import SyncError
 from schema.tables import Table
+from schema.values import mysql_from_wire
 
 
 def not_found() -> SyncError:
@@ -25,9 +26,9 @@ async def read_page(session: Session, table: Table, scope: Scope, page: Page) ->
     params: list[Any] = [scope.company_id, page.after]
     if not page.include_deleted:
         wheres.append("deleted_at IS NULL")
-    for name, value in page.filters:
-        wheres.append(f"`{name}` <=> %s")
-        params.append(value)
+    for condition in page.filters:
+        wheres.append(f"`{condition.column.name}` <=> %s")
+        params.append(mysql_from_wire(condition.column, condition.value))
     sql = f"SELECT {names} FROM `{table.name}` WHERE {' AND '.join(wheres)} ORDER BY id LIMIT %s"
     return [wire_row(columns, row) for row in await session.fetch_all(sql, (*params, page.limit + 1))]
 

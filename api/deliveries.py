@@ -8,9 +8,11 @@ smallest cursor answered since the device's last push, or since a later `last_ve
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import msgspec
+
+from schema.versions import EMPTY_HEAD
 
 RECENT_CURSORS_MAX = 64
 
@@ -23,6 +25,8 @@ class TableDelivery:
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
     The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
+    `floor`: the server's `min_version` when this table last began from 0; 0 where it never did. `recent_head`, `earlier_head`: the
+    server's head, at least, when the first of `recent` and of `earlier` was answered.
     """
 
     answered: int
@@ -33,9 +37,14 @@ class TableDelivery:
     asked: int = -1
     start: int = 0
     sent: int = -1
+    floor: int = 0
+    recent_head: int = 0
+    earlier_head: int = 0
 
-    def pulled(self, last_version: int, cursor: int, sent: int, told: int) -> TableDelivery:
-        """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`."""
+    def pulled(self, last_version: int, cursor: int, sent: int, told: int, *, head: int, floor: int) -> TableDelivery:
+        """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`;
+        `head` and `floor` are the server's head and `min_version` then.
+        """
         is_proof = last_version >= self.delivered
         is_sure_proof = last_version >= self.sure and last_version > self.asked
         return replace(
@@ -47,13 +56,15 @@ class TableDelivery:
             asked=max(self.asked, last_version),
             start=last_version,
             sent=sent,
+            floor=self.floor if last_version else floor,
+            recent_head=self.recent_head if self.recent else head,
         )
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
         begun = replace(self._arrived() if last_version is None else self, sent=-1)
         if self.asked >= 0:  # pushes without a pull between them are one outbox, sent in parts
-            begun = replace(begun, recent=(), earlier=self.recent, asked=-1)
+            begun = replace(begun, recent=(), earlier=self.recent, earlier_head=self.recent_head, asked=-1)
         if last_version is None:
             return begun
         given = self.given_at(last_version)
@@ -85,7 +96,16 @@ class TableDelivery:
             delivered=max(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
             sure=max(self.sure, cursor),
+            recent_head=self.recent_head if self.recent else cursor,
         )
+
+    def misses_tombstones(self, given: int, floor: int) -> bool:
+        """Whether deletions up to `floor`, which are gone, may concern a device that was surely given this table up to `given`: it
+        was given something, not as much, and did not begin from 0 when the floor already was what it is now.
+        """
+        if given >= floor or floor in (EMPTY_HEAD, self.floor):
+            return False
+        return bool(given or self.delivered or self.recent or self.earlier)
 
     def is_known(self, last_version: int) -> bool:
         """Whether an empty page after `last_version` says nothing new."""
@@ -96,13 +116,11 @@ class TableDelivery:
 class Deliveries:
     """All tables the device has asked for. `fresh_head`: the head when it began from 0 with nothing before; 0 otherwise.
 
-    `zero_min_version`: the `min_version` of the server when the device last began from 0. `has_restricted`: it was given the
-    restricted columns.
+    `has_restricted`: it was given the restricted columns.
     """
 
     tables: dict[str, TableDelivery] = field(default_factory=dict)
     fresh_head: int = 0
-    zero_min_version: int | None = None
     has_restricted: bool = False
 
     def seen_by(self, readable: Collection[str], restricted: Collection[str], *, sees_restricted: bool) -> Deliveries:
@@ -121,6 +139,15 @@ class Deliveries:
         if not self.tables:
             return last_version
         return min(self.tables[t].given_at(last_version) if t in self.tables else 0 for t in tables)
+
+    def misses_tombstones(self, tables: Iterable[str], last_version: int, floor: int) -> bool:
+        """Whether a page for these tables after `last_version` could miss deletions that are gone up to `floor` (contract §2.7)."""
+        if not last_version:
+            return False
+        if not self.tables:
+            return last_version < floor
+        asked = (self.tables[table] for table in tables if table in self.tables)
+        return any(known.misses_tombstones(known.given_at(last_version), floor) for known in asked)
 
     def is_known(self, tables: Collection[str], last_version: int, sent: int) -> bool:
         """Whether an empty page after a pull from `last_version` (as lowered) says nothing new."""
@@ -147,12 +174,12 @@ class Deliveries:
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            known = new.get(table) or TableDelivery(0, 0, first)
-            new[table] = known.pulled(last_version, cursor, sent, told)
+            known = new.get(table) or TableDelivery(0, 0, first, recent_head=last_version)
+            new[table] = known.pulled(last_version, cursor, sent, told, head=head, floor=min_version)
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
-        return replace(self, tables=new, fresh_head=fresh_head, zero_min_version=min_version)
+        return replace(self, tables=new, fresh_head=fresh_head)
 
     def passed_over(self, sent: int) -> Deliveries:
         """When the device asks in another company, from `sent`."""
@@ -163,10 +190,18 @@ class Deliveries:
         """When a push arrives."""
         return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
 
-    def push_answered(self, cursor: int, readable: Collection[str]) -> Deliveries:
-        """After a push was answered with `cursor`, which speaks for every table the device has asked for and may read."""
-        tables = {name: table.push_answered(cursor) if name in readable else table for name, table in self.tables.items()}
+    def push_answered(self, cursor: int, readable: Collection[str], floor: int) -> Deliveries:
+        """After a push was answered with `cursor`, which speaks for every table the device has asked for and may read, but for
+        those whose deletions it may have missed: their next pull must be told so.
+        """
+        late = self.late(floor)
+        spoken_for = {name for name in self.tables if name in readable and name not in late}
+        tables = {name: table.push_answered(cursor) if name in spoken_for else table for name, table in self.tables.items()}
         return replace(self, tables=tables)
+
+    def late(self, floor: int) -> set[str]:
+        """The tables of which the device may have missed deletions that are gone, up to `floor`."""
+        return {name for name, table in self.tables.items() if table.misses_tombstones(table.sure, floor)}
 
     def base_cursors(self, table: str, last_version: int | None) -> tuple[int, ...]:
         """Return, newest first, the cursors at which the device may have seen a record of `table` (contract §3, Base)."""
@@ -176,6 +211,15 @@ class Deliveries:
         limit = known.delivered if last_version is None else min(known.delivered, last_version)
         return tuple(sorted({c for c in (*known.earlier, *known.recent, limit) if c <= limit}, reverse=True))
 
+    def held_since(self, table: str) -> int:
+        """Return the server's head, at least, when the oldest of the `base_cursors` was answered: an image that was superseded by
+        then was never given.
+        """
+        known = self.tables.get(table)
+        if known is None:
+            return 0
+        return known.earlier_head if known.earlier else known.recent_head
+
 
 class _Group(msgspec.Struct, omit_defaults=True):
     """Tables that stand alike, stored once."""
@@ -183,18 +227,23 @@ class _Group(msgspec.Struct, omit_defaults=True):
     tables: list[str]
     answered: int
     delivered: int
-    recent: list[int] = []
-    earlier: list[int] = []
+    recent: tuple[int, ...] = ()
+    earlier: tuple[int, ...] = ()
     sure: int = 0
     asked: int = -1
     start: int = 0
     sent: int = -1
+    floor: int = 0
+    recent_head: int = 0
+    earlier_head: int = 0
+
+
+_FIELDS = tuple(field.name for field in fields(TableDelivery))
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
     groups: list[_Group]
     fresh_head: int = 0
-    zero_min_version: int | None = None
     has_restricted: bool = False
 
 
@@ -204,12 +253,8 @@ def encode(deliveries: Deliveries) -> str:
     for name, table in deliveries.tables.items():
         groups.setdefault(table, []).append(name)
     stored = _Stored(
-        [
-            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start, t.sent)
-            for t, names in groups.items()
-        ],
+        [_Group(sorted(names), *(getattr(table, field) for field in _FIELDS)) for table, names in groups.items()],
         deliveries.fresh_head,
-        deliveries.zero_min_version,
         deliveries.has_restricted,
     )
     return msgspec.json.encode(stored).decode()
@@ -221,11 +266,9 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start, g.sent)
-        for g in stored.groups
-        for name in g.tables
+        name: TableDelivery(*(getattr(group, field) for field in _FIELDS)) for group in stored.groups for name in group.tables
     }
-    return Deliveries(tables, stored.fresh_head, stored.zero_min_version, stored.has_restricted)
+    return Deliveries(tables, stored.fresh_head, stored.has_restricted)
 
 
 def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:

@@ -41,11 +41,9 @@ async def read_head(session: Session) -> Head:
     return Head(*row)
 
 
-async def check_cursor(session: Session, head: Head, last_version: int, zero_min_version: int | None) -> None:
-    """Raise SyncError 410 `reset_required` for a cursor that this change log cannot go on from.
-
-    `epoch`: beyond the head, or in an older epoch beyond its fork: its device saw what no longer exists. `retention`: below
-    `min_version`, unless the device began from 0 when that already was what it is now.
+async def check_cursor(session: Session, head: Head, last_version: int) -> None:
+    """Raise SyncError 410 `reset_required`, reason `epoch`, for a cursor that this change log cannot go on from: beyond the head,
+    or in an older epoch beyond its fork. Its device saw what no longer exists.
     """
     if last_version > head.version:
         raise _reset("epoch", "the cursor is beyond the server's newest change")
@@ -53,8 +51,11 @@ async def check_cursor(session: Session, head: Head, last_version: int, zero_min
         row = await session.fetch_one(_READ_FORKS, (epoch_of(last_version),))
         if row is not None and row[0] is not None and last_version > row[0]:
             raise _reset("epoch", "part of the past this cursor has seen is gone")
-    if 0 < last_version < head.min_version and zero_min_version != head.min_version:
-        raise _reset("retention", "the cursor is older than the history that is kept")
+
+
+def retention_reset() -> SyncError:
+    """Return the 410 for a cursor below `min_version`: deletions that the device may have to hear of are gone."""
+    return _reset("retention", "the cursor is older than the history that is kept")
 
 
 class Lag:

@@ -15,7 +15,7 @@ from api.deliveries import Deliveries
 from api.delivery_store import DELIVERIES, read_deliveries
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, read_page
-from api.heads import LAG, Head, check_cursor, read_head
+from api.heads import LAG, Head, check_cursor, read_head, retention_reset
 from api.keys import FEED, SETTINGS
 from api.requests import malformed, read_company_id, read_device_id, read_json_object
 from api.scope import Scope, scope_of
@@ -120,8 +120,10 @@ async def _read(
     *,
     is_known_elsewhere: bool,
 ) -> tuple[int, Page]:
-    await check_cursor(session, head, pull.last_version, deliveries.zero_min_version)
+    await check_cursor(session, head, pull.last_version)
     tables = asked_tables(scope, pull.tables)
+    if deliveries.misses_tombstones(tables, pull.last_version, head.min_version):
+        raise retention_reset()
     if not tables:
         return pull.last_version, Page([], head.version, False)
     after = deliveries.cursor_for(tables, pull.last_version)

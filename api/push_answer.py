@@ -45,7 +45,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         results = await _results(session, scope, pushed, reader)
 
     def answered(now: Deliveries) -> Deliveries:
-        return now.push_answered(cursor, scope.readable)
+        return now.push_answered(cursor, scope.readable, head.min_version)
 
     if push.last_version is not None:
         await pass_over_elsewhere(app, push.device_id, elsewhere, push.last_version)

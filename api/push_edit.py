@@ -115,7 +115,8 @@ async def _base(context: PushContext, table: Table, change: PushedChange, record
         cursors = context.deliveries.base_cursors(table.name, context.last_version)
     said, is_new = context.rows.said(table, record_id), context.rows.first_said(table, record_id) is not None
     columns = compared_columns(table, context.scope)
-    return await find_base(context.session, record, columns, row, sent, cursors, said, is_new=is_new)
+    since = context.deliveries.held_since(table.name)
+    return await find_base(context.session, record, columns, row, sent, cursors, said, held_since=since, is_new=is_new)
 
 
 async def _is_later(context: PushContext, table: Table, change: PushedChange, record_id: int, base: Base, edits: Edits) -> bool:

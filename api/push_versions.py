@@ -21,7 +21,7 @@ _FIRST_MADE = """
 SELECT i.table_name, i.record_id, MIN(c.version) FROM record_identities i
 JOIN sync_tx t ON t.origin_id = i.origin_id
 JOIN sync_changes c ON c.company_id = i.company_id AND c.version BETWEEN t.first_version AND t.last_version
-    AND c.table_name = i.table_name AND c.record_id = i.record_id
+    AND c.table_name = i.table_name AND c.record_id = i.record_id AND COALESCE(c.prev_version, 0) < t.first_version
 WHERE i.company_id = %s AND (i.table_name, i.record_id) IN ({keys}) GROUP BY i.table_name, i.record_id
 """
 _NEWEST = """

@@ -10,7 +10,7 @@ from api.deliveries import Deliveries
 from api.heads import Head
 from api.scope import Scope
 from schema.tables import TABLES
-from schema.versions import epoch_of
+from schema.versions import EMPTY_HEAD, epoch_of
 
 _NOT_GIVEN = """
 FROM sync_changes
@@ -25,12 +25,19 @@ async def read_safe_cursor(
     """Return the version before the first change, up to the head, that this device was not given and did not make exactly so.
 
     Tables it never asked for do not hold it back once it has pulled. A device that never pulled stays before the first foreign row
-    after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it.
+    after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it. One that may have
+    missed deletions that are gone stays below `min_version`: its next pull is told to start again.
     """
     is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
     given = {name: table.sure for name, table in deliveries.tables.items() if name in scope.readable}
+    late = {name: given[name] for name in deliveries.late(head.min_version) if name in given}
     if not given:
-        given = {name: last_version or 0 if is_known else 0 for name in TABLES if name in scope.readable}
+        believed = last_version if last_version is not None and is_known else 0
+        given = {name: believed for name in TABLES if name in scope.readable}
+        late = given if 0 < believed < head.min_version else {}
+    if late and len(late) == len(given):
+        return max(min(late.values()), EMPTY_HEAD)
+    given = {name: version for name, version in given.items() if name not in late}
     if not given:
         return head.version
     not_given, params = _not_given(scope, device_id, given, head)

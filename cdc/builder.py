@@ -21,8 +21,9 @@ from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
 from schema.tables import TABLES
 
 ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
-WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE, WATERMARKS, RUNS})
-"""Every table whose row events are decoded; of sync_state and what a run writes only that they are there, or where."""
+RETENTION = "sync_retention"
+WANTED = frozenset({*TABLES, ORIGINS, PUSHED, REDELIVERIES, STATE, WATERMARKS, RUNS, RETENTION})
+"""Every table whose row events are decoded; of sync_state, sync_retention and what a run writes only that they are there."""
 
 STATEMENT_CHARACTERS_MAX = 64 * 1024
 """Of statements that are longer only the beginning is kept: they are for people, and their rows are in the change log."""
@@ -59,7 +60,7 @@ class TxBuilder:
                 self._add_changes(derive_changes(TABLES[rows.table], before, after, self.begin.commit_time_us), rows.statement)
             elif after is not None and before is None:
                 self._add_note(rows.table, after)
-        self.is_own = self.is_own or rows.table in (STATE, WATERMARKS)
+        self.is_own = self.is_own or rows.table in (STATE, WATERMARKS, RETENTION)
 
     @property
     def changes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -14,6 +15,7 @@ from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gap import Gap
 from cdc.lineage import Lineage, Spool
 from cdc.live_check import LiveCheck
+from cdc.pruned import Stretch, read_stretch_at, read_stretches
 from cdc.repair import Repair
 from cdc.reread import Part
 from cdc.state import read_state
@@ -34,15 +36,14 @@ class ChangeComparer:
         lineage: Lineage,
         live: LiveCheck,
         repair: Repair | None,
-        min_version: int,
     ) -> None:
         self._connection = connection
         self._spool = spool
         self._lineage = lineage
         self._live = live
         self._repair = repair
-        self._min_version = min_version
         self._stored: dict[int, StoredChange] = {}
+        self._pruned: list[Stretch] = []
         self._previous: tuple[int, bytes] | None = None
         self._gap: Gap | None = None
         self._gtids: dict[int, str] = {}
@@ -80,11 +81,17 @@ class ChangeComparer:
         self._stored = {}
         for first, last in ranges:
             self._stored |= read_changes(self._connection, first, last)
+        # Read after the changes: what is pruned meanwhile must not look as if it were missing.
+        self._pruned = [s for first, last in ranges for s in read_stretches(self._connection, first, last)]
 
     def _prefetch_lineage(self, part: Part, row: TxRow) -> None:
         """Look up together what changes that are missing inherit."""
         versions = range(self._next, row.last_version + 1)
-        missing = [record_of(entry) for entry, v in zip(part.tx.entries, versions, strict=False) if v not in self._stored]
+        missing = [
+            record_of(entry)
+            for entry, v in zip(part.tx.entries, versions, strict=False)
+            if v not in self._stored and not self._is_pruned(v)
+        ]
         if missing:
             self._lineage.prefetch(missing, self._next)
 
@@ -123,7 +130,10 @@ class ChangeComparer:
             return
         if self._gap is not None and self._gap.next_version != version:
             yield from self._settle(self._read_one(self._gap.next_version))
-        if version < self._min_version:  # history that retention has pruned
+        if self._is_pruned(version):
+            yield from self._settle(None)
+            if isinstance(entry, Entry):
+                self._lineage.note_pruned(record_of(entry), version, entry.maker)
             return
         if self._gap is None:
             self._gap = Gap(self._spool, version, self._chain_before(version))
@@ -168,11 +178,7 @@ class ChangeComparer:
         gap, self._gap = self._gap, None
         if gap is None:
             return
-        head_chain = None
-        if after is None:
-            state = read_state(self._connection)
-            head_chain = state.chain if state.head == gap.next_version - 1 else None
-        gap.prove(after, head_chain)
+        gap.prove(after, None if after is not None else self._end_chain(gap))
         if not gap.reason and self._repair is not None:
             self._repair.restore_changes(gap.rows())
         for row in gap.changes():
@@ -182,10 +188,24 @@ class ChangeComparer:
             note = f"cannot be restored: {gap.reason}" if gap.reason else ""
             yield Difference(Kind.MISSING, "sync_changes", self._where(row), is_restored=is_restored, note=note)
 
+    def _end_chain(self, gap: Gap) -> bytes | None:
+        """The hash that must stand at the end of a gap that no change follows: before a pruned stretch, or the head's."""
+        stretch = read_stretch_at(self._connection, gap.next_version)
+        if stretch is not None:
+            return stretch.chain_before if stretch.first == gap.next_version else None
+        state = read_state(self._connection)
+        return state.chain if state.head == gap.next_version - 1 else None
+
+    def _is_pruned(self, version: int) -> bool:
+        at = bisect_right(self._pruned, version, key=lambda stretch: stretch.first) - 1
+        return at >= 0 and version <= self._pruned[at].last
+
     def _extra(self, row: TxRow) -> Iterator[Difference]:
         """Versions that sync_tx gives the tx and for which the binlog has no change."""
         for version in range(self._next, row.last_version + 1):
             stored = self._read_one(version)
+            if stored is None and self._is_pruned(version):
+                continue
             where = self._where(stored.row) if stored else {"version": version, "tx": row.tx, "gtid": row.gtid}
             note = "the binlog has no change for this version of the transaction"
             yield Difference(Kind.EXTRA, "sync_changes" if stored else "sync_tx", where, note=note)

@@ -17,6 +17,7 @@ from pymysql.connections import Connection
 from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
+from cdc.idle import HEARTBEAT_SECONDS, IdleWork
 from cdc.log import LargeTx, append
 from cdc.reconcile import Reconciler
 from cdc.state import State
@@ -59,6 +60,7 @@ class Follower:
         self._pending_bytes = 0
         self._is_checkpoint_due = False
         self._reconciler = Reconciler(connection, settings)
+        self._idle = IdleWork(connection, settings, state.fencing_token)
 
     def close(self) -> None:
         """Let go of what was opened beside the stream."""
@@ -87,6 +89,7 @@ class Follower:
             case Heartbeat():
                 self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
+                self._idle.take_turn(HEARTBEAT_SECONDS)
         if self._tx is None and self._reconciler.is_due:
             self._reconciler.start()
 
@@ -129,6 +132,8 @@ class Follower:
             self.append_pending()
         else:
             self._append_if_due(is_idle=end.is_last_buffered)
+            if end.is_last_buffered:
+                self._idle.take_turn()
 
     def _hold(self, tx: PendingTx, *, is_own: bool) -> None:
         """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""

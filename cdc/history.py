@@ -9,6 +9,8 @@ from typing import Any
 from pymysql.connections import Connection
 from pymysql.cursors import DictCursor
 
+from cdc.pruned import read_stretch_at
+
 _READ_COMPANIES = "SELECT DISTINCT company_id FROM sync_live"
 _READ_NEWEST = """
 SELECT company_id, version, is_deleted FROM sync_live WHERE company_id IN ({companies}) AND table_name = %s AND record_id = %s
@@ -28,12 +30,15 @@ _COMPANIES_PER_QUERY_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A record's changes in one company's feed. `is_broken_at` is a prev_version that the change log lacks."""
+    """A record's changes in one company's feed. `is_broken_at` is a prev_version that the change log lacks, `is_pruned_at` one that
+    retention took out.
+    """
 
     company_id: int
     is_deleted: bool
     changes: tuple[dict[str, Any], ...]
     is_broken_at: int | None
+    is_pruned_at: int | None
 
 
 def read_history(
@@ -47,15 +52,19 @@ def read_history(
     for company, version, is_deleted in _newest(connection, table, record_id, company_id):
         changes: list[dict[str, Any]] = []
         broken: int | None = None
+        pruned: int | None = None
         following: int | None = version
         while following is not None and len(changes) < changes_max:
             change = _read_change(connection, company, following)
             if change is None:
-                broken = following
+                if read_stretch_at(connection, following) is None:
+                    broken = following
+                else:
+                    pruned = following
                 break
             changes.append(change)
             following = change["prev_version"]
-        lines.append(Line(company, bool(is_deleted), tuple(reversed(changes)), broken))
+        lines.append(Line(company, bool(is_deleted), tuple(reversed(changes)), broken, pruned))
     return lines
 
 

@@ -15,7 +15,7 @@ import orjson
 from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, RecordKey
-from cdc.stored import Maker, read_changes, read_newest_before
+from cdc.stored import Maker, read_changes, read_live, read_newest_before
 
 RECORDS_REMEMBERED_MAX = 100_000
 
@@ -68,6 +68,14 @@ class Lineage:
         if spooled is not None:
             self._missing[key_of(row)] = ancestor
         self._remember(key_of(row), ancestor)
+
+    def note_pruned(self, key: RecordKey, version: int, maker: Maker | None) -> None:
+        """A change was passed that retention has pruned; `maker` where its tx made the record. Else the record's stays."""
+        if maker is None:
+            known = self._recent.get(key)
+            live = read_live(self._connection, (key,)).get(key) if known is None else None
+            maker = known.maker if known is not None else live.maker if live is not None else None
+        self._remember(key, Ancestor(version, maker))
 
     def prefetch(self, keys: Iterable[RecordKey], version: int) -> None:
         """Look up many records at once, as of `version`."""

@@ -40,14 +40,15 @@ _NOT_EXACT = (
 
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _READ_BEGINNING = """
-SELECT m.gtid_set_before, @@server_uuid = s.server_uuid, s.min_version FROM schema_migrations m JOIN sync_state s WHERE m.id = 1
+SELECT m.gtid_set_before, @@server_uuid = s.server_uuid, r.txs_before_us
+FROM schema_migrations m JOIN sync_state s JOIN sync_retention r WHERE m.id = 1
 """
 _READ_SKIPPED = "SELECT details->>'$.gtid' FROM sync_audit WHERE action = 'checkpoint_skipped'"
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of one run. `txs_outside` were before the change log began or skipped by an operator; `ahead` is the first
+    """Counts of one run. `txs_outside` were before the change log began, skipped by an operator, or pruned; `ahead` is the first
     transaction that the tailer has not reached, where the comparison ended."""
 
     txs: int = 0
@@ -79,7 +80,7 @@ class Replay:
             self._skipped = {str(found[0]) for found in cursor.fetchall()}
         if row is None:
             raise StartError("no_change_log", "there is no change log yet", hint="run `matrix-sync migrate`")
-        self._beginning, self._is_same_server, self._min_version = GtidSet.parse(row[0]), bool(row[1]), int(row[2])
+        self._beginning, self._is_same_server, self._pruned_before_us = GtidSet.parse(row[0]), bool(row[1]), int(row[2])
         self._state = read_state(connection)
         self._missing = MissingTxs(connection, address, settings, self._is_outside)
         self._resolved: dict[str, TxRow | None] = {}
@@ -91,7 +92,7 @@ class Replay:
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY_BYTES_MAX) as file:
             spool = Spool(file)
             lineage, live = Lineage(self._connection, spool), LiveCheck(self._connection)
-            comparer = ChangeComparer(self._connection, spool, lineage, live, self._repair, self._min_version)
+            comparer = ChangeComparer(self._connection, spool, lineage, live, self._repair)
             for difference in self._compare(comparer, live):
                 self.summary.differences += 1
                 self.summary.restored += difference.is_restored
@@ -173,8 +174,9 @@ class Replay:
         return gtid in self._state.gtid_set
 
     def _is_outside(self, tx: PendingTx) -> bool:
-        """Whether the change log never was to hold a transaction."""
-        return tx.gtid in self._beginning or str(tx.gtid) in self._skipped
+        """Whether the change log is not to hold a transaction: it never was, or retention has pruned it."""
+        is_old = tx.commit_time_us <= self._pruned_before_us
+        return is_old or tx.gtid in self._beginning or str(tx.gtid) in self._skipped
 
 
 def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:

@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 from cdc.change_row import ChangeRow, RecordKey
 from cdc.log import CHANGE_COLUMNS, TX_COLUMNS
 from cdc.sql import literal
-from schema.versions import EMPTY_HEAD
+from schema.versions import EMPTY_HEAD, n_of
 
 FIRST_CHAIN = bytes(32)
 """The chain hash before the first change."""
@@ -25,6 +25,18 @@ _READ_TXS = (
 )
 _READ_TXS_BETWEEN = f"SELECT {TX_COLUMNS} FROM sync_tx WHERE tx BETWEEN %s AND %s ORDER BY tx"
 _READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version BETWEEN %s AND %s ORDER BY version"
+_READ_NEXT_CHANGES = (
+    f"SELECT {CHANGE_COLUMNS} FROM sync_changes FORCE INDEX (sync_changes_version) "
+    "WHERE version > %s AND version <= %s ORDER BY version LIMIT %s"
+)
+_READ_THESE_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version IN ({{versions}})"
+_READ_CHAIN = """
+SELECT chain FROM sync_changes WHERE version = %s UNION ALL SELECT chain_after FROM sync_pruned WHERE last_version = %s
+"""
+_READ_LAST_CHAIN = """
+(SELECT version, chain FROM sync_changes WHERE version < %s ORDER BY version DESC LIMIT 1)
+UNION ALL (SELECT last_version, chain_after FROM sync_pruned WHERE last_version < %s ORDER BY last_version DESC LIMIT 1)
+"""
 _READ_NEWEST_BEFORE = """
 SELECT table_name, record_id, MAX(version) FROM sync_changes
 WHERE company_id = %s AND version < %s AND for_device IS NULL AND (table_name, record_id) IN ({keys}) GROUP BY table_name, record_id
@@ -96,21 +108,34 @@ def read_txs_between(connection: Connection[Any], first: int, last: int) -> list
 
 
 def read_changes(connection: Connection[Any], first: int, last: int) -> dict[int, StoredChange]:
-    """The changes of these versions, by version."""
-    found = {}
-    for *values, chain in _fetch(connection, _READ_CHANGES, (first, last)):
-        row = ChangeRow(*values)
-        row = replace(row, is_exact=bool(row.is_exact))  # the chain is made over the tailer's values, and MySQL has no booleans
-        found[row.version] = StoredChange(row, chain)
-    return found
+    """The changes from version `first` to `last` that are there, by version."""
+    return _by_version(_fetch(connection, _READ_CHANGES, (first, last)))
+
+
+def read_next_changes(connection: Connection[Any], after: int, last: int, count_max: int) -> list[StoredChange]:
+    """The next changes that are there, in order."""
+    return list(_by_version(_fetch(connection, _READ_NEXT_CHANGES, (after, last, count_max))).values())
+
+
+def read_these_changes(connection: Connection[Any], versions: Sequence[int]) -> dict[int, StoredChange]:
+    """Those of these changes that are there, by version."""
+    if not versions:
+        return {}
+    return _by_version(_fetch(connection, _READ_THESE_CHANGES.format(versions=",".join(map(str, versions)))))
 
 
 def read_chain(connection: Connection[Any], version: int) -> bytes | None:
-    """The chain hash at a version; None where that change is missing."""
+    """The chain hash at a version, be its change kept or pruned; None where it can't be told.
+
+    Place 0 of an epoch is no change: there the chain stands where the epoch before it ended.
+    """
     if version <= EMPTY_HEAD:
         return FIRST_CHAIN
-    found = read_changes(connection, version, version).get(version)
-    return found.chain if found else None
+    if n_of(version) > 0:
+        rows = _fetch(connection, _READ_CHAIN, (version, version))
+        return rows[0][0] if rows else None
+    before = _fetch(connection, _READ_LAST_CHAIN, (version, version))
+    return max(before)[1] if before else FIRST_CHAIN
 
 
 def read_newest_before(connection: Connection[Any], keys: Iterable[RecordKey], version: int) -> dict[RecordKey, StoredChange]:
@@ -123,7 +148,9 @@ def read_newest_before(connection: Connection[Any], keys: Iterable[RecordKey], v
         for start in range(0, len(wanted), KEYS_PER_QUERY_MAX):
             text = ",".join(f"({literal(table)},{record})" for _, table, record in wanted[start : start + KEYS_PER_QUERY_MAX])
             for table, record, newest in _fetch(connection, _READ_NEWEST_BEFORE.format(keys=text), (company, version)):
-                found[company, table, record] = read_changes(connection, newest, newest)[newest]
+                change = read_changes(connection, newest, newest).get(newest)
+                if change is not None:  # retention may have pruned it since
+                    found[company, table, record] = change
     return found
 
 
@@ -137,6 +164,15 @@ def read_live(connection: Connection[Any], keys: Iterable[RecordKey]) -> dict[Re
         for company, table, record, version, is_deleted, device, local in _fetch(connection, _READ_LIVE.format(keys=text)):
             maker = (device, local) if device is not None else None
             found[company, table, record] = LiveRow(version, bool(is_deleted), maker)
+    return found
+
+
+def _by_version(rows: Iterable[tuple[Any, ...]]) -> dict[int, StoredChange]:
+    found = {}
+    for *values, chain in rows:
+        row = ChangeRow(*values)
+        row = replace(row, is_exact=bool(row.is_exact))  # the chain is made over the tailer's values, and MySQL has no booleans
+        found[row.version] = StoredChange(row, chain)
     return found
 
 

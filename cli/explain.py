@@ -91,6 +91,8 @@ def _print(out: Console, table: str, record_id: int, line: Line, *, sealed: bool
     if line.is_broken_at is not None:
         missing = f"  version {line.is_broken_at} is missing: `matrix-sync replay` can put it back; what was before it is not shown"
         out.print(Text(missing, style="red"))
+    if line.is_pruned_at is not None:
+        out.print(Text(f"  version {line.is_pruned_at} and what was before it was pruned by retention", style="dim"))
     previous: dict[str, Any] = {}
     for change in line.changes:
         restricted = orjson.loads(change["sealed"] or "{}")

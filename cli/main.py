@@ -26,6 +26,8 @@ COMMANDS = {
     "reconcile": "cli.reconcile:reconcile",
     "snapshot": "cli.reconcile:snapshot",
     "explain": "cli.explain:explain",
+    "rows": "cli.rows:rows",
+    "retention": "cli.retention:retention",
     "checkpoint": "cli.checkpoint:checkpoint",
     "conflicts": "cli.conflicts:conflicts",
     "devices": "cli.devices:devices",

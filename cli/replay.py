@@ -112,7 +112,7 @@ class _Reporter:
             text += f", {summary.restored} restored, {left} left"
         self._out.print(Text(text, style="green" if not left else "red"))
         if summary.txs_outside:
-            self._out.print(Text(f"{summary.txs_outside} transactions before the change log, or skipped", style="dim"))
+            self._out.print(Text(f"{summary.txs_outside} transactions before the change log, skipped, or pruned", style="dim"))
         if summary.ahead:
             self._out.print(Text(f"the tailer has not reached {summary.ahead} yet; the comparison ended there", style="dim"))
 

@@ -1,4 +1,4 @@
-"""`matrix-sync verify`: compares the change log with the tables, online; and how differences of rows are shown."""
+"""`matrix-sync verify`: compares the change log with the tables, online, or walks its hashes; how differences of rows are shown."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from cdc.chain_check import Anchor
 from cdc.row_differences import Kind, RowDifference
 from cdc.verify import Summary, Verification
 from cli.output import (
@@ -25,6 +26,7 @@ from cli.output import (
     sealed_option,
     session,
 )
+from cli.verify_chain import verify_chain
 from schema.settings import Settings
 from schema.tables import TABLES
 
@@ -39,18 +41,38 @@ _VALUE_CHARACTERS_MAX = 2000
 
 @click.command(cls=Command)
 @table_option
+@click.option("--chain", is_flag=True, help="Walk the chain of hashes over the change log instead.")
+@click.option("--anchor", "anchors", multiple=True, metavar="VERSION:HASH", help="A hash that an earlier run printed.")
 @sealed_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, tables: Sequence[str], sealed: bool, as_json: bool) -> None:
+def verify(ctx: click.Context, tables: Sequence[str], chain: bool, anchors: tuple[str, ...], sealed: bool, as_json: bool) -> None:
     """Compare the newest image of every record in the change log with the row in its table.
 
     Writes nothing and locks nothing; others may write meanwhile, and the tailer may be behind or stopped: what it has not read yet
     is no difference. `matrix-sync reconcile` ends what is found.
 
-    Exit codes: 0 the change log has what the tables have; 3 it differs.
+    --chain makes every hash again, from the first change to the head. It finds changes that were edited, deleted or swapped, and a
+    tail that was cut, and prints the hash at the head. Keep that outside the database, and give it to a later run as an --anchor:
+    then even somebody who wrote all hashes anew is found.
+
+    Exit codes: 0 all is as it must be; 3 it is not.
     """
-    ctx.exit(report_differences(Settings.load(), tables, sealed=sealed, as_json=as_json))
+    if anchors and not chain:
+        raise click.UsageError("--anchor goes with --chain")
+    if not chain:
+        ctx.exit(report_differences(Settings.load(), tables, sealed=sealed, as_json=as_json))
+    if tables:
+        raise click.UsageError("--chain walks the whole change log: leave --table out")
+    is_sound = verify_chain(Settings.load(), [_anchor(text) for text in anchors], as_json=as_json)
+    ctx.exit(DONE if is_sound else DIFFERENCES)
+
+
+def _anchor(text: str) -> Anchor:
+    try:
+        return Anchor.parse(text)
+    except ValueError:
+        raise click.BadParameter("an anchor is VERSION:HASH, as this command prints it", param_hint="--anchor") from None
 
 
 def report_differences(

@@ -102,6 +102,10 @@ class Settings:
     tailer_backoff_seconds_max: int = 30
     tailer_idle_checkpoint_seconds: int = 5
 
+    retention_history_days: int = 90
+    retention_tombstone_days: int = 400
+    retention_interval_seconds: int = 600
+
     @classmethod
     def load(cls, config: Path | None = None, env: Mapping[str, str] | None = None) -> Self:
         """Read file and environment. Raises StartError for a file that cannot be read, an unknown name, or a wrong type."""

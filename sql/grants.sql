@@ -10,6 +10,7 @@ GRANT SELECT ON {database}.sync_state TO {api};
 GRANT SELECT ON {database}.sync_epochs TO {api};
 GRANT SELECT ON {database}.sync_lease TO {api};
 GRANT SELECT ON {database}.sync_tx TO {api};
+GRANT SELECT ON {database}.sync_retention TO {api};
 
 -- … and writes what it says and hears. What must stay as it was written it can only append.
 GRANT SELECT, INSERT ON {database}.sync_origins TO {api};
@@ -36,6 +37,20 @@ GRANT INSERT, DELETE ON {database}.sync_tx TO {tailer};
 GRANT INSERT, DELETE ON {database}.sync_watermarks TO {tailer};
 GRANT UPDATE ON {database}.sync_reconcile_runs TO {tailer};
 GRANT INSERT ON {database}.sync_audit TO {tailer};
+
+-- Retention, by the tailer or by command: old history goes, and what the API appended beside it.
+GRANT INSERT, DELETE ON {database}.sync_pruned TO {tailer};
+GRANT UPDATE ON {database}.sync_retention TO {tailer};
+GRANT DELETE ON {database}.sync_pushed TO {tailer};
+GRANT DELETE ON {database}.sync_redeliveries TO {tailer};
+GRANT DELETE ON {database}.sync_origins TO {tailer};
+GRANT DELETE ON {database}.sync_watermarks TO {tailer};
+GRANT INSERT, DELETE ON {database}.sync_pruned TO {operator};
+GRANT UPDATE ON {database}.sync_retention TO {operator};
+GRANT DELETE ON {database}.sync_pushed TO {operator};
+GRANT DELETE ON {database}.sync_redeliveries TO {operator};
+GRANT DELETE ON {database}.sync_origins TO {operator};
+GRANT DELETE ON {database}.sync_watermarks TO {operator};
 
 -- The operator's commands read all of it, read the binlog, and repair the change log. They write no domain table.
 GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {operator};

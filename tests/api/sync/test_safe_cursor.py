@@ -68,7 +68,7 @@ class OneDevice(RuleBasedStateMachine):
             if is_exact:
                 self.given.add(version)
         cursor = self._safe_cursor()
-        self._store(self.deliveries.push_answered(cursor, TABLES))
+        self._store(self.deliveries.push_answered(cursor, TABLES, 1))
         if not is_lost:
             self.cursor = cursor
 

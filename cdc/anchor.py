@@ -1,6 +1,6 @@
-"""Whether a GTID still is the transaction that was read: a binlog that was reset counts from 1 again, and grows until it looks whole.
+"""Whether a GTID still is the transaction that was read: a binlog that was reset counts from 1 again until it looks whole.
 
-Each server that executes a transaction keeps the time of its first commit, so an anchor holds on a replica and in a restored backup.
+Each server that executes a transaction keeps the time of its first commit, so an anchor holds on a replica and in a backup too.
 Source: MySQL 9.7 manual, "RESET BINARY LOGS AND GTIDS"; control_events.h, original_commit_timestamp.
 """
 

@@ -40,7 +40,13 @@ def begin_epoch(connection: Connection[Any], state: State, new: NewEpoch, actor:
     Rows above the head must have been trimmed before: the new head is above them. Raises LeaseLost.
     """
     head = pack(new.number, 0)
-    noted = {"epoch": new.number, "fork": new.fork, "reason": new.reason, "is_past_lost": new.is_past_lost, "head_before": state.head}
+    noted = {
+        "epoch": new.number,
+        "fork": new.fork,
+        "reason": new.reason,
+        "is_past_lost": new.is_past_lost,
+        "head_before": state.head,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_RECORD, (new.number, new.fork, new.reason, new.is_past_lost))
         if cursor.execute(_MOVE, (new.number, head, state.fencing_token)) != 1:

@@ -63,6 +63,11 @@ def confirm_past(connection: Connection[Any], state: State, keeper: WitnessKeepe
     return state
 
 
+def read_log_id(connection: Connection[Any]) -> str:
+    """Return what tells this change log from others: when it began."""
+    return _read_log(connection)[0]
+
+
 def epoch_needed(connection: Connection[Any], state: State, witnesses: Iterable[Witness]) -> NewEpoch | None:
     """Return the epoch to begin where a witness tells of another past; None where the log goes on from all of them."""
     found = [(witness, find_fork(connection, state, witness)) for witness in witnesses]
@@ -138,7 +143,12 @@ def _moved(connection: Connection[Any], state: State, server_uuid: str) -> State
     """Note that the log is on another server now: a failover, a clone, or a lost auto.cnf. The checkpoint holds on any server."""
     with connection.cursor() as cursor:
         cursor.execute(_MOVE_SERVER, (server_uuid, state.fencing_token))
-    audit(connection, "tailer", "server_changed", {"before": state.server_uuid, "after": server_uuid, "checkpoint": str(state.gtid_set)})
+    audit(
+        connection,
+        "tailer",
+        "server_changed",
+        {"before": state.server_uuid, "after": server_uuid, "checkpoint": str(state.gtid_set)},
+    )
     connection.commit()
     log.warning("server_changed", before=state.server_uuid, after=server_uuid)
     return replace(state, server_uuid=server_uuid)

@@ -40,9 +40,13 @@ _NOT_EXACT = (
 
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _READ_BEGINNING = """
-SELECT m.gtid_set_before, @@server_uuid = s.server_uuid, s.min_version FROM schema_migrations m JOIN sync_state s WHERE m.id = 1
+SELECT m.gtid_set_before,
+    @@server_uuid = s.server_uuid AND NOT EXISTS (SELECT 1 FROM sync_audit WHERE action = 'server_changed'), s.min_version
+FROM schema_migrations m JOIN sync_state s WHERE m.id = 1
 """
-_READ_SKIPPED = "SELECT details->>'$.gtid' FROM sync_audit WHERE action = 'checkpoint_skipped'"
+_READ_SKIPPED = """
+SELECT COALESCE(details->>'$.gtids', details->>'$.gtid') FROM sync_audit WHERE action = 'checkpoint_skipped'
+"""
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ class Replay:
             cursor.execute(_READ_BEGINNING)
             row = cursor.fetchone()
             cursor.execute(_READ_SKIPPED)
-            self._skipped = {str(found[0]) for found in cursor.fetchall()}
+            self._skipped = GtidSet.parse(",".join(str(found[0]) for found in cursor.fetchall()))
         if row is None:
             raise StartError("no_change_log", "there is no change log yet", hint="run `matrix-sync migrate`")
         self._beginning, self._is_same_server, self._min_version = GtidSet.parse(row[0]), bool(row[1]), int(row[2])
@@ -174,7 +178,7 @@ class Replay:
 
     def _is_outside(self, tx: PendingTx) -> bool:
         """Whether the change log never was to hold a transaction."""
-        return tx.gtid in self._beginning or str(tx.gtid) in self._skipped
+        return tx.gtid in self._beginning or tx.gtid in self._skipped
 
 
 def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:

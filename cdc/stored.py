@@ -11,7 +11,7 @@ from pymysql.connections import Connection
 from cdc.change_row import ChangeRow, RecordKey
 from cdc.log import CHANGE_COLUMNS, TX_COLUMNS
 from cdc.sql import literal
-from schema.versions import EMPTY_HEAD
+from schema.versions import EMPTY_HEAD, n_of
 
 FIRST_CHAIN = bytes(32)
 """The chain hash before the first change."""
@@ -24,6 +24,7 @@ _READ_TXS = (
     f"SELECT {TX_COLUMNS} FROM sync_tx WHERE epoch IN (SELECT epoch FROM sync_epochs) AND gtid IN ({{gtids}}) ORDER BY epoch"
 )
 _READ_TXS_BETWEEN = f"SELECT {TX_COLUMNS} FROM sync_tx WHERE tx BETWEEN %s AND %s ORDER BY tx"
+_READ_CHAIN_BEFORE = "SELECT chain FROM sync_changes WHERE version < %s ORDER BY version DESC LIMIT 1"
 _READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM sync_changes WHERE version BETWEEN %s AND %s ORDER BY version"
 _READ_NEWEST_BEFORE = """
 SELECT table_name, record_id, MAX(version) FROM sync_changes
@@ -106,9 +107,12 @@ def read_changes(connection: Connection[Any], first: int, last: int) -> dict[int
 
 
 def read_chain(connection: Connection[Any], version: int) -> bytes | None:
-    """The chain hash at a version; None where that change is missing."""
+    """The chain hash at a version; None where that change is missing. An epoch goes on with the hash of the one before."""
     if version <= EMPTY_HEAD:
         return FIRST_CHAIN
+    if n_of(version) == 0:
+        before = _fetch(connection, _READ_CHAIN_BEFORE, (version,))
+        return bytes(before[0][0]) if before else FIRST_CHAIN
     found = read_changes(connection, version, version).get(version)
     return found.chain if found else None
 

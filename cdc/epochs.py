@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -25,10 +25,10 @@ _AUDIT = "INSERT INTO sync_audit (actor, action, details) VALUES (%s, %s, %s)"
 class NewEpoch:
     """`fork`: the last version of the older past that is still true. `is_past_lost`: devices may have been given more than that.
 
-    `number` is above every epoch that was ever given a version in, also one that a restored backup no longer knows of.
+    `epoch` is above every one in which a version was ever given, also those that a restored backup no longer knows of.
     """
 
-    number: int
+    epoch: int
     fork: int
     reason: str
     is_past_lost: bool
@@ -39,20 +39,13 @@ def begin_epoch(connection: Connection[Any], state: State, new: NewEpoch, actor:
 
     Rows above the head must have been trimmed before: the new head is above them. Raises LeaseLost.
     """
-    head = pack(new.number, 0)
-    noted = {
-        "epoch": new.number,
-        "fork": new.fork,
-        "reason": new.reason,
-        "is_past_lost": new.is_past_lost,
-        "head_before": state.head,
-    }
+    head = pack(new.epoch, 0)
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD, (new.number, new.fork, new.reason, new.is_past_lost))
-        if cursor.execute(_MOVE, (new.number, head, state.fencing_token)) != 1:
+        cursor.execute(_RECORD, (new.epoch, new.fork, new.reason, new.is_past_lost))
+        if cursor.execute(_MOVE, (new.epoch, head, state.fencing_token)) != 1:
             raise LeaseLost("lease_lost", "another tailer has taken over", hint="this one wrote nothing and steps down")
-    audit(connection, actor, "epoch_begun", {**noted, **details})
-    return replace(state, epoch=new.number, head=head)
+    audit(connection, actor, "epoch_begun", {**asdict(new), "head_before": state.head, **details})
+    return replace(state, epoch=new.epoch, head=head)
 
 
 def audit(connection: Connection[Any], actor: str, action: str, details: Mapping[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
 1. No witness, and none was ever written: the log is taken as it is, and witnessed from here on.
 2. No witness where there was one, and a log that is not empty → Halt: a restored backup could not be told from a lost file.
-3. The log goes on from every witness → as it is. A point of the witness beyond a fork that is recorded already is known to be gone.
-4. The log is behind a witness, or has another chain hash at its version → MySQL's past was replaced: a new epoch begins. Its fork is
-   the log's head where the log has counted nothing since; else the newest point that both have.
+3. The log goes on from every witness → as it is. What a witness saw beyond a fork that is recorded is known to be gone.
+4. The log is behind a witness, or has another chain hash at its version → MySQL's past was replaced: a new epoch begins. Its fork
+   is the log's head where the log has counted nothing since; else the newest point that both have.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def confirm_past(connection: Connection[Any], state: State, keeper: WitnessKeepe
         details = {"witnessed_epoch": seen.epoch, "witnessed_head": seen.head, "witnessed_server": seen.server_uuid}
         state = begin_epoch(connection, state, new, "tailer", details)
         connection.commit()
-        log.warning("epoch_begun", epoch=new.number, fork=new.fork, reason=new.reason, head=state.head, **details)
+        log.warning("epoch_begun", epoch=new.epoch, fork=new.fork, reason=new.reason, head=state.head, **details)
     if state.server_uuid != server_uuid:
         state = _moved(connection, state, server_uuid)
     if keeper.begin(log_id, state, time_us, witnesses) and not is_witnessed and state.tx > 0:
@@ -143,12 +143,8 @@ def _moved(connection: Connection[Any], state: State, server_uuid: str) -> State
     """Note that the log is on another server now: a failover, a clone, or a lost auto.cnf. The checkpoint holds on any server."""
     with connection.cursor() as cursor:
         cursor.execute(_MOVE_SERVER, (server_uuid, state.fencing_token))
-    audit(
-        connection,
-        "tailer",
-        "server_changed",
-        {"before": state.server_uuid, "after": server_uuid, "checkpoint": str(state.gtid_set)},
-    )
+    servers = {"before": state.server_uuid, "after": server_uuid}
+    audit(connection, "tailer", "server_changed", {**servers, "checkpoint": str(state.gtid_set)})
     connection.commit()
-    log.warning("server_changed", before=state.server_uuid, after=server_uuid)
+    log.warning("server_changed", **servers)
     return replace(state, server_uuid=server_uuid)

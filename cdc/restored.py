@@ -24,7 +24,7 @@ from schema.witness import Witness
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The new epoch and its fork, and the checkpoint before and after. `unread` were executed and never read: reconcile finds them."""
+    """The new epoch and its fork, and the checkpoint before and after. `unread`: executed, never read, and purged."""
 
     epoch: int
     fork: int

@@ -1,7 +1,7 @@
 """Transactions passed over by an operator's decision: the checkpoint grows or is set, the epoch rises, sync_audit says who and why.
 
-No version that a device was given is false by it, so the fork is the head and every cursor stays good; what the gap hides, reconcile
-sends. Only where the server lacks transactions that were read (`server_past.py`) is part of the past lost.
+No version that a device was given is false by it, so the fork is the head and every cursor stays good; what the gap hides,
+reconcile sends. Only where the server lacks transactions that were read (`server_past.py`) is part of the past lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SKIPPED = "checkpoint_skipped"
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The checkpoint before and after; equal where there was nothing to pass over. `epoch` and `fork` of the new epoch, else None."""
+    """The checkpoint before and after, equal where there was nothing to pass over; `epoch` and `fork` of the new epoch."""
 
     before: GtidSet
     after: GtidSet
@@ -61,7 +61,7 @@ def _pass_over(connection: Connection[Any], state: State, gtids: GtidSet, cause:
     new = NewEpoch(state.epoch + 1, state.head, cause, is_past_lost=False)
     begin_epoch(connection, state, new, actor, {"checkpoint": str(after)})
     connection.commit()
-    return Skipped(before, after, new.number, new.fork)
+    return Skipped(before, after, new.epoch, new.fork)
 
 
 def set_checkpoint(
@@ -101,7 +101,7 @@ def set_checkpoint(
         new = NewEpoch(state.epoch + 1, at, "checkpoint_set", is_past_lost=bool(past.lost) or at < state.head)
         begin_epoch(connection, state, new, actor, {"checkpoint": str(wanted)})
         connection.commit()
-        return Skipped(state.gtid_set, wanted, new.number, new.fork)
+        return Skipped(state.gtid_set, wanted, new.epoch, new.fork)
 
 
 def checked_fork(fork: int, head: int) -> int:

@@ -80,8 +80,8 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
-    forks = Forks(session)
-    context = PushContext(session, scope, install, push.changes, origin_id, deliveries, push.last_version, rows, times, books, forks)
+    past = deliveries, push.last_version, Forks(session)
+    context = PushContext(session, scope, install, push.changes, origin_id, *past, rows, times, books)
     verdicts = await _apply_groups(context, push.changes)
     told: dict[str, set[int]] = {}
     for verdict in verdicts:

@@ -34,10 +34,10 @@ class PushContext:
     origin_id: int
     deliveries: Deliveries
     last_version: int | None
+    forks: Forks
     rows: PushRows
     edited_at_us: Mapping[int, int]
     books: Bookkeeping
-    forks: Forks
 
 
 def cleaned_data(

@@ -56,7 +56,7 @@ def confirm_past(connection: Connection[Any], state: State, keeper: WitnessKeepe
         log.warning("epoch_begun", epoch=new.epoch, fork=new.fork, reason=new.reason, head=state.head, **details)
     if state.server_uuid != server_uuid:
         state = _moved(connection, state, server_uuid)
-    if keeper.begin(log_id, state, time_us, witnesses) and not is_witnessed and state.tx > 0:
+    if keeper.begin(log_id, state, time_us, witnesses) and not is_witnessed:
         with connection.cursor() as cursor:
             cursor.execute(_MARK_WITNESSED, (state.fencing_token,))
         connection.commit()

@@ -21,17 +21,11 @@ class Cut(Exception):
 
 
 class Proxy:
-    """Forwards both ways. `spoil` gets each piece from the server, `overhear` each from the client; what they return goes on."""
+    """Forwards both ways. `spoil` gets each piece from the server; what it returns goes on."""
 
-    def __init__(
-        self,
-        target: ConnectionSettings,
-        spoil: Callable[[bytes], bytes] = lambda data: data,
-        overhear: Callable[[bytes], bytes] = lambda data: data,
-    ) -> None:
+    def __init__(self, target: ConnectionSettings, spoil: Callable[[bytes], bytes] = lambda data: data) -> None:
         self._target = target
         self.spoil = spoil
-        self.overhear = overhear
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = [self._listener]
         self._threads: list[threading.Thread] = []
@@ -64,7 +58,7 @@ class Proxy:
                 client, _ = self._listener.accept()
                 server = socket.create_connection((self._target.host, self._target.port))
                 self._sockets += [client, server]
-                self._start(self._forward, client, server, self.overhear)
+                self._start(self._forward, client, server, lambda data: data)
                 self._start(self._forward, server, client, self.spoil)
 
     @staticmethod

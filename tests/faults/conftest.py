@@ -13,8 +13,8 @@ from tests.servers import Stack
 
 @pytest.fixture(scope="session")
 def machine(stack: Stack) -> Iterator[MySQLServer]:
-    """A MySQL that speaks without TLS, so that a proxy can tell what is said."""
-    with stack.private_mysql("machine", {"tls-version": ""}) as mysql:
+    """A MySQL that may be killed, restored, reset and purged."""
+    with stack.private_mysql("machine") as mysql:
         yield mysql
 
 

@@ -74,8 +74,8 @@ async def test_devices_that_saw_what_is_gone_start_again_and_the_others_go_on(
     with stack.database(machine) as database:
         tail = stack.spawn("tail", environ=database.environ)
         async with open_api(database) as api:
-            owner, (line, other) = await shop(api)
-            ahead, behind = Device(line, habit), Device(other, habit)
+            owner, (line, other, third) = await shop(api, 3)
+            ahead, behind, first = Device(line, habit), Device(other, habit), Device(third)
             kept = ahead.insert("parties", name="kept")
             await ahead.sync()
             await settled(behind)
@@ -94,8 +94,8 @@ async def test_devices_that_saw_what_is_gone_start_again_and_the_others_go_on(
             ahead.update("parties", kept, phone="unsent")
             new = ahead.insert("parties", name="unsent")
             put_back(machine, backup)
-            behind.insert("parties", name="the first push")
-            await served(behind)
+            first.insert("parties", name="the first push")
+            await served(first)
             with SqlClient(database.settings) as sql:
                 for number in range(10):  # the numbers would pass the cursor of the device that is ahead
                     sql.run(PARTY.format(company=owner.company_id, name=f"since {number}"))

@@ -13,6 +13,7 @@ from cli.embedded import MySQLServer
 from schema.versions import pack
 from tests.cli.commands import run_json
 from tests.cli.test_tail import ended
+from tests.faults.machines import ask
 from tests.servers import Stack
 from tests.sql_client import SqlClient
 
@@ -23,6 +24,7 @@ CATCH_UP_SECONDS = 60
 def test_other_transactions_under_the_same_numbers_are_not_taken_for_read(
     stack: Stack, machine: MySQLServer, is_regrown: bool
 ) -> None:
+    ask(machine, "RESET BINARY LOGS AND GTIDS")  # few numbers, so that few writes grow past them
     with stack.database(machine) as database, SqlClient(database.settings) as sql:
         tail = stack.spawn("tail", environ=database.environ)
         company = sql.company()

@@ -18,6 +18,7 @@ from api.db import Database
 from api.delivery_store import DELIVERIES, DeliveryStore
 from api.errors import frame
 from api.heads import LAG, Lag
+from api.id_floors import keep_id_floors
 from api.keys import (
     CACHE,
     DATABASE,
@@ -75,7 +76,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()
     app.on_shutdown.append(_drain)
-    app.cleanup_ctx.extend([_stores, remember_witnessed_head, _revocations])
+    app.cleanup_ctx.extend([_stores, remember_witnessed_head, keep_id_floors, _revocations])
     app.on_response_prepare.append(_sign)
     return app
 

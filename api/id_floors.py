@@ -7,10 +7,17 @@ Source: MySQL 9.7 manual, "AUTO_INCREMENT Handling in InnoDB", "InnoDB AUTO_INCR
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
-from api.db import Session
+from aiohttp import web
+
+from api.db import Database, Session
+from api.keys import DATABASE
 from schema.columns import Column, Kind
+from schema.errors import MatrixError
 from schema.logs import get_logger
 from schema.tables import RESERVED, TABLES, Table
 from schema.versions import ID_STEP
@@ -19,7 +26,10 @@ log = get_logger(__name__)
 
 IS_RAISED = "(s.epoch = 0 OR EXISTS (SELECT 1 FROM sync_id_floors f WHERE f.epoch = s.epoch AND f.server_uuid = @@server_uuid))"
 """A condition on `sync_state s`."""
-_NOTE = "INSERT IGNORE INTO sync_id_floors (epoch, server_uuid) SELECT epoch, @@server_uuid FROM sync_state WHERE id = 1"
+_NOTE = """
+INSERT IGNORE INTO sync_id_floors (epoch, server_uuid) SELECT epoch, @@server_uuid FROM sync_state WHERE id = 1 AND epoch > 0
+"""
+AGAIN_SECONDS = 1.0
 _EMPTY: dict[Kind, Any] = {
     Kind.INTEGER: 0,
     Kind.DECIMAL: 0,
@@ -28,6 +38,28 @@ _EMPTY: dict[Kind, Any] = {
     Kind.DATE: "2000-01-01",
     Kind.JSON: "null",
 }
+
+
+async def keep_id_floors(app: web.Application) -> AsyncIterator[None]:
+    """Raise the counters as soon as a worker starts in a new epoch or sees one: plain SQL does not ask before it inserts."""
+    keeping = asyncio.create_task(_keep(app[DATABASE]))
+    yield
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+
+async def _keep(database: Database) -> None:
+    news = database.seen.has_new_epoch
+    while True:
+        await news.wait()
+        news.clear()
+        try:
+            await database.run(raise_id_floors, attempts=1)
+        except MatrixError as problem:
+            log.warning("ids_not_raised", code=problem.code)
+            news.set()
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 async def raise_id_floors(session: Session) -> None:

@@ -6,6 +6,7 @@ one that it has shown means that MySQL's past was replaced, and nothing is accep
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from schema.errors import SyncError
@@ -25,6 +26,9 @@ class SeenHead:
 
     def __init__(self) -> None:
         self.version = 0
+        self.has_new_epoch = asyncio.Event()
+        """Set until somebody has seen to what a new epoch needs (`api.id_floors`)."""
+        self.has_new_epoch.set()
 
     def confirm(self, version: int, floor: int) -> None:
         """Take over a head that was read; `floor` is what was known before its snapshot began. Raises SyncError 503."""
@@ -34,6 +38,8 @@ class SeenHead:
 
     def remember(self, version: int) -> None:
         """Take over a head that somebody was shown."""
+        if epoch_of(version) > epoch_of(self.version):
+            self.has_new_epoch.set()
         self.version = max(self.version, version)
 
 

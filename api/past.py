@@ -53,11 +53,15 @@ class Forks:
 
     async def is_lost(self, version: int) -> bool:
         """Whether a version is beyond the head, or of a past that was replaced."""
+        return await self.is_replaced(version) or version > self._head
+
+    async def is_replaced(self, version: int) -> bool:
+        """Whether a version is of a past that was replaced."""
         if self._forks is None:
             rows = await self._session.fetch_all(_READ)
             self._head = rows[0][0] if rows else 0
             self._forks = {epoch: fork for _, epoch, fork in rows}
-        return version > self._head or any(e > epoch_of(version) and version > fork for e, fork in self._forks.items())
+        return any(epoch > epoch_of(version) and version > fork for epoch, fork in self._forks.items())
 
 
 async def read_lost_cursor(session: _Asks, head: int, *, known_epoch: int, last_version: int | None) -> int | None:

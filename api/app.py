@@ -18,6 +18,7 @@ from api.db import Database
 from api.delivery_store import DELIVERIES, DeliveryStore
 from api.errors import frame
 from api.heads import LAG, Lag
+from api.id_floors import keep_id_floors
 from api.keys import (
     CACHE,
     DATABASE,
@@ -33,6 +34,7 @@ from api.keys import (
 from api.limits import Buckets, SignInLimits
 from api.metrics import Metrics
 from api.passwords import Passwords
+from api.past import SeenHead
 from api.pull import handle_pull
 from api.push import handle_push
 from api.retry import handle_retry
@@ -40,6 +42,7 @@ from api.scope import SCOPES, Scopes
 from api.status import handle_status
 from api.tokens import check_secret
 from api.waiting import WAITER, Waiter
+from api.witnessed import remember_witnessed_head
 from schema.leases import tailer_lock
 from schema.settings import Settings
 
@@ -56,8 +59,9 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app = web.Application(middlewares=[frame], client_max_size=settings.body_bytes_max)
     pool_size, wait_ms_max = settings.mysql_pool_size, settings.mysql_pool_wait_ms_max
     app[SETTINGS] = settings
-    app[DATABASE] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max)
-    app[FEED] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max, raw_text=True)
+    seen = SeenHead()
+    app[DATABASE] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max, seen=seen)
+    app[FEED] = Database(address, pool_size=pool_size, wait_ms_max=wait_ms_max, raw_text=True, seen=seen)
     app[CACHE] = Cache(settings.redis_url, database=address.database, timeout_ms=settings.redis_timeout_ms)
     app[PASSWORDS] = Passwords(settings.password_hashers_max)
     app[AUTH] = Authenticator(settings, app[DATABASE], app[CACHE])
@@ -72,7 +76,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()
     app.on_shutdown.append(_drain)
-    app.cleanup_ctx.extend([_stores, _revocations])
+    app.cleanup_ctx.extend([_stores, remember_witnessed_head, keep_id_floors, _revocations])
     app.on_response_prepare.append(_sign)
     return app
 

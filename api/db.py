@@ -25,6 +25,7 @@ from api.db_errors import (
     unavailable,
 )
 from api.db_pool import Pool
+from api.past import SeenHead
 from schema.errors import SyncError
 from schema.logs import get_logger
 from schema.settings import MySQLAddress
@@ -61,14 +62,21 @@ class Result:
 class Session:
     """One connection for as long as a `with` of `Database` lasts. Parameters are `%s` and always values, never lists or dicts."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, seen: SeenHead) -> None:
         self._connection = connection
         self._is_lost = False
+        self._seen = seen
+        self.head_floor = seen.version
+        """The head that was known before this session saw anything: what it reads is not below it."""
 
     @property
     def is_lost(self) -> bool:
         """The connection broke, or was left in the middle of an answer."""
         return self._is_lost
+
+    def confirm_head(self, version: int) -> None:
+        """Take over a head that this session read. Raises SyncError 503 where MySQL's past was replaced."""
+        self._seen.confirm(version, self.head_floor)
 
     async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises the errors of `api.db_errors`."""
@@ -110,7 +118,10 @@ class Database:
     snapshots: for the feed, whose pages are joined as bytes and never parsed.
     """
 
-    def __init__(self, address: MySQLAddress, *, pool_size: int, wait_ms_max: int, raw_text: bool = False) -> None:
+    def __init__(
+        self, address: MySQLAddress, *, pool_size: int, wait_ms_max: int, raw_text: bool = False, seen: SeenHead | None = None
+    ) -> None:
+        self.seen = seen or SeenHead()
         self._pool = Pool(address, size=pool_size, wait_ms_max=wait_ms_max, raw_text=raw_text)
         self._is_repeatable = raw_text
 
@@ -137,7 +148,7 @@ class Database:
     async def read(self) -> AsyncIterator[Session]:
         """Single statements, each its own transaction."""
         connection = await self._pool.acquire()
-        session = Session(connection)
+        session = Session(connection, self.seen)
         try:
             yield session
         finally:
@@ -188,7 +199,7 @@ class Database:
     async def _lent(self) -> AsyncIterator[Session]:
         """A connection that goes back with nothing open: what was not committed is rolled back."""
         connection = await self._pool.acquire()
-        session = Session(connection)
+        session = Session(connection, self.seen)
         is_good = False
         try:
             yield session

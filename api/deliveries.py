@@ -88,6 +88,20 @@ class TableDelivery:
         """When it is known that the last page came, though it was told to go on from before its last change."""
         return self if self.start >= self.sent else replace(self, answered=max(self.answered, self.recent[-1]), sent=-1)
 
+    def cut(self, last_version: int) -> TableDelivery:
+        """When a device comes from an earlier epoch with a cursor that is still good: what it was answered beyond is gone."""
+        return replace(
+            self,
+            answered=min(self.answered, last_version),
+            delivered=min(self.delivered, last_version),
+            sure=min(self.sure, last_version),
+            recent=tuple(cursor for cursor in self.recent if cursor <= last_version),
+            earlier=tuple(cursor for cursor in self.earlier if cursor <= last_version),
+            asked=-1,
+            start=min(self.start, last_version),
+            sent=-1,
+        )
+
     def push_answered(self, cursor: int) -> TableDelivery:
         """After a push was answered with `cursor`: all up to it was given, or is the device's own."""
         return replace(
@@ -116,12 +130,13 @@ class TableDelivery:
 class Deliveries:
     """All tables the device has asked for. `fresh_head`: the head when it began from 0 with nothing before; 0 otherwise.
 
-    `has_restricted`: it was given the restricted columns.
+    `has_restricted`: it was given the restricted columns. `epoch`: that of its last pull, whose cursor was good.
     """
 
     tables: dict[str, TableDelivery] = field(default_factory=dict)
     fresh_head: int = 0
     has_restricted: bool = False
+    epoch: int = 0
 
     def seen_by(self, readable: Collection[str], restricted: Collection[str], *, sees_restricted: bool) -> Deliveries:
         """As a pull finds it. A table that may not be read any more was dropped by the device, and one with restricted columns
@@ -130,6 +145,13 @@ class Deliveries:
         gained = set(restricted) if sees_restricted and not self.has_restricted else set()
         tables = {t: TableDelivery(0, 0) if t in gained or t not in readable else known for t, known in self.tables.items()}
         return replace(self, tables=tables, has_restricted=sees_restricted)
+
+    def in_epoch(self, epoch: int, tables: Iterable[str], last_version: int) -> Deliveries:
+        """As a pull of these tables in this epoch finds it, with a cursor that is good."""
+        if epoch == self.epoch:
+            return self
+        cut = {name: self.tables[name].cut(last_version) for name in tables if name in self.tables}
+        return replace(self, tables={**self.tables, **cut}, epoch=epoch)
 
     def cursor_for(self, tables: Iterable[str], last_version: int) -> int:
         """Return where a page for these tables starts: `last_version`, lowered to what each of them was answered for.
@@ -245,6 +267,7 @@ class _Stored(msgspec.Struct, omit_defaults=True):
     groups: list[_Group]
     fresh_head: int = 0
     has_restricted: bool = False
+    epoch: int = 0
 
 
 def encode(deliveries: Deliveries) -> str:
@@ -256,6 +279,7 @@ def encode(deliveries: Deliveries) -> str:
         [_Group(sorted(names), *(getattr(table, field) for field in _FIELDS)) for table, names in groups.items()],
         deliveries.fresh_head,
         deliveries.has_restricted,
+        deliveries.epoch,
     )
     return msgspec.json.encode(stored).decode()
 
@@ -268,7 +292,7 @@ def decode(text: str | bytes | None) -> Deliveries:
     tables = {
         name: TableDelivery(*(getattr(group, field) for field in _FIELDS)) for group in stored.groups for name in group.tables
     }
-    return Deliveries(tables, stored.fresh_head, stored.has_restricted)
+    return Deliveries(tables, stored.fresh_head, stored.has_restricted, stored.epoch)
 
 
 def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:

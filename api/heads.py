@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from api.db import Database, Session
+from api.past import Forks
 from schema.errors import SyncError
 from schema.versions import epoch_of
 
 LAG_CACHE_SECONDS = 0.25
 _READ = "SELECT epoch, head, min_version FROM sync_state WHERE id = 1"
-_READ_FORKS = "SELECT MIN(fork) FROM sync_epochs WHERE epoch > %s"
 _READ_LAG = """
 SELECT IS_USED_LOCK(%s) IS NOT NULL,
     TIMESTAMPDIFF(MICROSECOND, s.last_commit_at, UTC_TIMESTAMP(6)),
@@ -34,11 +34,13 @@ class Head:
 
 
 async def read_head(session: Session) -> Head:
-    """Return the head. Raises SyncError 503 where the change log was never begun."""
+    """Return the head. Raises SyncError 503: the change log was never begun, or it stands before what was shown already."""
     row = await session.fetch_one(_READ)
     if row is None:
         raise SyncError(503, "not_ready", "the change log has not begun", headers={"Retry-After": "1"})
-    return Head(*row)
+    head = Head(*row)
+    session.confirm_head(head.version)
+    return head
 
 
 async def check_cursor(session: Session, head: Head, last_version: int) -> None:
@@ -47,10 +49,8 @@ async def check_cursor(session: Session, head: Head, last_version: int) -> None:
     """
     if last_version > head.version:
         raise _reset("epoch", "the cursor is beyond the server's newest change")
-    if epoch_of(last_version) < head.epoch:
-        row = await session.fetch_one(_READ_FORKS, (epoch_of(last_version),))
-        if row is not None and row[0] is not None and last_version > row[0]:
-            raise _reset("epoch", "part of the past this cursor has seen is gone")
+    if epoch_of(last_version) < head.epoch and await Forks(session).is_lost(last_version):
+        raise _reset("epoch", "part of the past this cursor has seen is gone")
 
 
 def retention_reset() -> SyncError:

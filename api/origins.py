@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from api.db import Session
+from api.id_floors import IS_RAISED, raise_id_floors
 from api.scope import Scope
 from schema.changes import OriginKind
 
-_APPEND = """
-INSERT INTO sync_origins (kind, company_id, device_id, user_id, login_id, request_id, push_id) VALUES (%s, %s, %s, %s, %s, %s, %s)
-"""
+_APPEND = "INSERT INTO sync_origins (kind, company_id, device_id, user_id, login_id, request_id, push_id)"
+_VALUES = "SELECT %s, %s, %s, %s, %s, %s, %s"
+_AS_THE_PAST_IS = f"FROM sync_state s WHERE s.id = 1 AND s.head >= %s AND {IS_RAISED}"
+_READ_HEAD = "SELECT head FROM sync_state WHERE id = 1"
 
 
 async def open_origin(
     session: Session, *, kind: OriginKind | str, scope: Scope, request_id: str, push_id: str | None = None
 ) -> int:
-    """Append the origin of the caller's transaction, before anything else in it, and return its id."""
-    row = (str(kind), scope.company_id, scope.device_id, scope.user_id, scope.login_id, request_id, push_id)
-    return (await session.execute(_APPEND, row)).last_id
+    """Append the origin of the caller's transaction, before anything else in it, and return its id.
+
+    Raises SyncError 503 where MySQL's past was replaced and no new epoch has begun; in a new one lost ids are passed over first.
+    """
+    return await _append(
+        session, (str(kind), scope.company_id, scope.device_id, scope.user_id, scope.login_id, request_id, push_id)
+    )
 
 
 async def open_first_origin(session: Session, *, login_id: int | None, device_id: str | None, request_id: str) -> int:
     """The same for a transaction that makes its company, and perhaps its login."""
-    row = (str(OriginKind.API), None, device_id, None, login_id, request_id, None)
-    return (await session.execute(_APPEND, row)).last_id
+    return await _append(session, (str(OriginKind.API), None, device_id, None, login_id, request_id, None))
+
+
+async def _append(session: Session, row: tuple[Any, ...]) -> int:
+    """Whether a write may be accepted is asked in the same statement: it costs no round trip."""
+    done = await session.execute(f"{_APPEND} {_VALUES} {_AS_THE_PAST_IS}", (*row, session.head_floor))
+    if done.rows == 0:
+        head = await session.fetch_one(_READ_HEAD)
+        session.confirm_head(head[0] if head is not None else 0)
+        await raise_id_floors(session)
+        done = await session.execute(f"{_APPEND} {_VALUES}", row)
+    return done.last_id

@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 
 from api.db import Session
+from api.past import Forks
 from api.requests import malformed
 from schema.columns import ID_MAX
 from schema.errors import SyncError
@@ -37,6 +38,8 @@ async def check_unchanged(session: Session, table: Table, company_id: int, row: 
     A tailer that lags does not matter: what it has not logged yet makes the row differ from the image.
     """
     image = await image_at(session, table, company_id, row["id"], version)
+    if image is not None and await Forks(session).is_replaced(version):
+        image = None
     if image is None or not _is_same_row(table, image, row):
         raise SyncError(412, "precondition_failed", "the record was changed since that version")
 

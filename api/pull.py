@@ -54,7 +54,8 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
     async with app[FEED].snapshot() as session:
         head = await read_head(session)
         stored = await read_deliveries(session, scope.company_id, pull.device_id)
-        deliveries = _seen_by(scope, stored)
+        await check_cursor(session, head, pull.last_version)
+        deliveries = _seen_by(scope, pull, head, stored)
         elsewhere = await read_elsewhere(session, scope, pull.device_id)
         after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries, is_known_elsewhere=bool(elsewhere))
     # A page that began further back than was asked is not answered with the cursor that was sent: the same one again would not
@@ -120,7 +121,6 @@ async def _read(
     *,
     is_known_elsewhere: bool,
 ) -> tuple[int, Page]:
-    await check_cursor(session, head, pull.last_version)
     tables = asked_tables(scope, pull.tables)
     if deliveries.misses_tombstones(tables, pull.last_version, head.min_version):
         raise retention_reset()
@@ -144,8 +144,9 @@ async def _read(
     return after, await read_page(session, wanted)
 
 
-def _seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:
-    return deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
+def _seen_by(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries) -> Deliveries:
+    seen = deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
+    return seen.in_epoch(head.epoch, asked_tables(scope, pull.tables), pull.last_version)
 
 
 async def _record(
@@ -166,7 +167,7 @@ async def _record(
         return
 
     def pulled(now: Deliveries) -> Deliveries:
-        seen = _seen_by(scope, now)
+        seen = _seen_by(scope, pull, head, now)
         floor = {"head": head.version, "min_version": head.min_version}
         return seen.pulled(tables, after, page.last, **floor, sent=pull.last_version, told=cursor) if tables else seen
 

@@ -13,6 +13,7 @@ from api.delivery_store import DELIVERIES, read_deliveries
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.heads import read_head
 from api.keys import DATABASE, SETTINGS
+from api.past import read_lost_cursor
 from api.push_request import PushRequest
 from api.push_store import conflict_type, is_conflict
 from api.push_versions import Told, VersionReader
@@ -40,16 +41,20 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         deliveries = await read_deliveries(session, scope.company_id, push.device_id)
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
-        cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
+        lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
+        cursor = lost
+        if cursor is None:
+            cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
 
     def answered(now: Deliveries) -> Deliveries:
         return now.push_answered(cursor, scope.readable, head.min_version)
 
-    if push.last_version is not None:
+    if push.last_version is not None and lost is None:
         await pass_over_elsewhere(app, push.device_id, elsewhere, push.last_version)
-    await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False)
+    if lost is None:
+        await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False)
     return {
         "success": True,
         "conflicts": _conflicts(pushed, results),

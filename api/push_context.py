@@ -12,6 +12,7 @@ from api.db import DuplicateKey, ForeignKeyFailed, Session
 from api.deliveries import Deliveries
 from api.duplicates import duplicate_refusal
 from api.identity import Install
+from api.past import Forks
 from api.push_request import PushedChange
 from api.push_rows import PushRows, Row, target_id
 from api.references import Unresolved
@@ -33,6 +34,7 @@ class PushContext:
     origin_id: int
     deliveries: Deliveries
     last_version: int | None
+    forks: Forks
     rows: PushRows
     edited_at_us: Mapping[int, int]
     books: Bookkeeping

@@ -113,10 +113,20 @@ async def _base(context: PushContext, table: Table, change: PushedChange, record
         cursors = change.base_version
     else:
         cursors = context.deliveries.base_cursors(table.name, context.last_version)
+    if await _is_of_lost_past(context, cursors):
+        return Base(None, 0)
     said, is_new = context.rows.said(table, record_id), context.rows.first_said(table, record_id) is not None
     columns = compared_columns(table, context.scope)
     since = context.deliveries.held_since(table.name)
     return await find_base(context.session, record, columns, row, sent, cursors, said, held_since=since, is_new=is_new)
+
+
+async def _is_of_lost_past(context: PushContext, cursors: int | tuple[int, ...]) -> bool:
+    """Whether the device may have edited an image that no longer is part of the past: then nothing is known of its base."""
+    named = (cursors,) if isinstance(cursors, int) else cursors
+    if context.last_version is not None:
+        named = (*named, context.last_version)
+    return bool(named) and await context.forks.is_lost(max(named))
 
 
 async def _is_later(context: PushContext, table: Table, change: PushedChange, record_id: int, base: Base, edits: Edits) -> bool:

@@ -14,6 +14,7 @@ from api.deliveries import decode
 from api.document_codes import read_or_lease
 from api.heads import LAG, read_head
 from api.keys import DATABASE, SETTINGS
+from api.past import read_lost_cursor
 from api.rejected import count_rejected
 from api.requests import malformed, read_company_id, read_device_id
 from api.safe_cursor import count_not_given, read_safe_cursor
@@ -57,12 +58,16 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
     asked = given or {name: 0 for name in TABLES if name in scope.readable}
     pending = await count_not_given(session, scope, device_id, asked, head)
     last_pull_at = row[1] if row else None
+    cursor = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=None)
+    is_lost = cursor is not None
+    if cursor is None:
+        cursor = await read_safe_cursor(session, scope, device_id, deliveries, head)
     return {
         "device_id": device_id,
         "last_sync_version": min(given.values(), default=0),
-        "current_version": await read_safe_cursor(session, scope, device_id, deliveries, head),
+        "current_version": cursor,
         "pending_changes": pending,
-        "is_synced": bool(given) and pending == 0,
+        "is_synced": bool(given) and pending == 0 and not is_lost,
         "last_sync_at": rfc3339(last_pull_at) if last_pull_at else None,
         "head_version": head.version,
         "epoch": head.epoch,

@@ -16,7 +16,7 @@ from cdc.change_row import ChangeRow, RecordKey, complete_row, inherited_columns
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.live import LiveRecord, LiveRecords
 from cdc.sql import insert_rows, literal, literal_bytes
-from cdc.state import State, move_state, with_gtids
+from cdc.state import Anchor, State, move_state, with_gtids
 from schema.versions import advance
 
 CHANGE_COLUMNS = (
@@ -89,7 +89,8 @@ class PartWriter:
     def close_tx(self, tx: PendingTx, head_before: int) -> None:
         """Record a finished tx in sync_tx, where it has to be, and its GTIDs in the checkpoint to come."""
         gtid_set = with_gtids(self.state.gtid_set, tx.gtids_done)
-        self.state = replace(self.state, gtid_set=gtid_set, file=tx.file, pos=tx.end_pos)
+        anchor = Anchor(tx.gtid, tx.commit_time_us) if tx.gtids_done[-1:] == (tx.gtid,) else self.state.anchor
+        self.state = replace(self.state, gtid_set=gtid_set, file=tx.file, pos=tx.end_pos, anchor=anchor)
         if tx.is_recorded:
             has_changes = self.state.head > head_before
             versions = (head_before + 1 if has_changes else None, self.state.head)

@@ -40,10 +40,13 @@ _NOT_EXACT = (
 
 _READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _READ_BEGINNING = """
-SELECT m.gtid_set_before, @@server_uuid = s.server_uuid, r.txs_before_us
+SELECT m.gtid_set_before,
+    @@server_uuid = s.server_uuid AND NOT EXISTS (SELECT 1 FROM sync_audit WHERE action = 'server_changed'), r.txs_before_us
 FROM schema_migrations m JOIN sync_state s JOIN sync_retention r WHERE m.id = 1
 """
-_READ_SKIPPED = "SELECT details->>'$.gtid' FROM sync_audit WHERE action = 'checkpoint_skipped'"
+_READ_SKIPPED = """
+SELECT COALESCE(details->>'$.gtids', details->>'$.gtid') FROM sync_audit WHERE action = 'checkpoint_skipped'
+"""
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class Replay:
             cursor.execute(_READ_BEGINNING)
             row = cursor.fetchone()
             cursor.execute(_READ_SKIPPED)
-            self._skipped = {str(found[0]) for found in cursor.fetchall()}
+            self._skipped = GtidSet.parse(",".join(str(found[0]) for found in cursor.fetchall()))
         if row is None:
             raise StartError("no_change_log", "there is no change log yet", hint="run `matrix-sync migrate`")
         self._beginning, self._is_same_server, self._pruned_before_us = GtidSet.parse(row[0]), bool(row[1]), int(row[2])
@@ -176,7 +179,7 @@ class Replay:
     def _is_outside(self, tx: PendingTx) -> bool:
         """Whether the change log is not to hold a transaction: it never was, or retention has pruned it."""
         is_old = tx.commit_time_us <= self._pruned_before_us
-        return is_old or tx.gtid in self._beginning or str(tx.gtid) in self._skipped
+        return is_old or tx.gtid in self._beginning or tx.gtid in self._skipped
 
 
 def _batches(parts: Iterable[Part]) -> Iterator[list[Part]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
 
@@ -12,18 +12,30 @@ from cdc.gtid import Gtid, GtidSet
 from schema.errors import LeaseLost, StartError
 
 _READ = """
-SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain FROM sync_state WHERE id = 1
+SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain, anchor_gtid, anchor_time_us
+FROM sync_state WHERE id = 1
 """
 _MOVE = """
 UPDATE sync_state
-SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, last_commit_at = UTC_TIMESTAMP(6)
+SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, anchor_gtid = %s, anchor_time_us = %s,
+    last_commit_at = UTC_TIMESTAMP(6)
 WHERE id = 1 AND fencing_token = %s
 """
 
 
+class Anchor(NamedTuple):
+    """The last transaction that was read, and its commit time on the server that wrote it first, in µs of Unix time."""
+
+    gtid: Gtid
+    time_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """`gtid_set` is the checkpoint as committed with the change log; file and pos are for people only."""
+    """`gtid_set` is the checkpoint as committed with the change log; file and pos are for people only.
+
+    `anchor` is a member of the checkpoint; None until something was read.
+    """
 
     epoch: int
     head: int
@@ -34,6 +46,7 @@ class State:
     server_uuid: str
     fencing_token: int
     chain: bytes
+    anchor: Anchor | None = None
 
 
 def read_state(connection: Connection[Any]) -> State:
@@ -44,17 +57,17 @@ def read_state(connection: Connection[Any]) -> State:
     connection.commit()
     if row is None:
         raise StartError("no_change_log", "sync_state is empty", hint="run `matrix-sync migrate`")
-    epoch, head, tx, gtid_set, file, pos, server_uuid, token, chain = row
-    return State(epoch, head, tx, GtidSet.parse(gtid_set), file, pos, server_uuid, token, chain)
+    epoch, head, tx, gtid_set, file, pos, server_uuid, token, chain, anchor_gtid, anchor_time_us = row
+    anchor = Anchor(Gtid.parse(anchor_gtid), anchor_time_us) if anchor_gtid is not None else None
+    return State(epoch, head, tx, GtidSet.parse(gtid_set), file, pos, server_uuid, token, chain, anchor)
 
 
 def move_state(connection: Connection[Any], state: State) -> None:
     """Write the moved state inside the caller's transaction. Raises LeaseLost where a higher fencing token is stored."""
+    gtid, time_us = (str(state.anchor.gtid), state.anchor.time_us) if state.anchor is not None else (None, None)
+    values = (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, gtid, time_us, state.fencing_token)
     with connection.cursor() as cursor:
-        moved = cursor.execute(
-            _MOVE,
-            (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, state.fencing_token),
-        )
+        moved = cursor.execute(_MOVE, values)
     if moved != 1:
         raise LeaseLost("lease_lost", "another tailer has taken over", hint="this one wrote nothing and steps down")
 

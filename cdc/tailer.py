@@ -21,10 +21,12 @@ from cdc.checkpoint import read_start
 from cdc.entries import PendingTx
 from cdc.follow import Follower, companies_of
 from cdc.lease import take_lease
+from cdc.past import confirm_past
 from cdc.preflight import require_ready
 from cdc.source import BinlogSource, ConnectionSettings
 from cdc.state import State, read_state
 from cdc.tx import assemble
+from cdc.witness import WitnessKeeper
 from schema import database_check, migrations
 from schema.connect import ACCESS_DENIED, UNKNOWN_DATABASE, open_connection
 from schema.errors import Halt, Retry, Standby, StartError, TailerError
@@ -50,6 +52,7 @@ class Tailer:
         self._stopped = threading.Event()
         self._source: BinlogSource | None = None
         self._announcer = Announcer(settings, database=self._address.database)
+        self._witness = WitnessKeeper(settings, self._address.database, self._announcer)
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._has_connected = False
         self._was_ready = False
@@ -75,6 +78,7 @@ class Tailer:
                     self._record(halt)
                     raise
         finally:
+            self._witness.close()
             self._announcer.close()
 
     def _pass(self, *, standby: bool) -> None:
@@ -91,7 +95,8 @@ class Tailer:
             self._require_ready(connection)
             self._take_lease(connection, standby=standby)
             if not self._stopped.is_set():
-                self._follow(connection, read_start(connection))
+                state = read_start(connection, self._address)
+                self._follow(connection, confirm_past(connection, state, self._witness))
         except (pymysql.err.MySQLError, OSError) as problem:
             raise _classed(problem) from problem
         finally:
@@ -164,7 +169,9 @@ class Tailer:
             gtid=str(batch[-1].gtid),
             lag_ms=max(0, now_us - batch[-1].commit_time_us) // 1000,
         )
-        self._announcer.publish(time.monotonic(), old_head=before.head, new_head=after.head, companies=companies_of(batch))
+        witness = self._witness.note(after, batch[-1].commit_time_us)
+        heads = {"old_head": before.head, "new_head": after.head}
+        self._announcer.publish(time.monotonic(), **heads, companies=companies_of(batch), witness=witness)
 
     def _back_off(self, problem: Retry) -> None:
         log.warning("retrying", code=problem.code, reason=problem.message, seconds=self._backoff_seconds)

@@ -8,7 +8,7 @@ import click
 import orjson
 from rich.text import Text
 
-from cdc.past import Image, begin_past, read_past
+from cdc.as_of import Image, begin_past, read_past
 from cli.output import MASKED, Command, console, print_json, printable, sealed_option, session, shown
 from schema.settings import Settings
 from schema.tables import TABLES

@@ -5,6 +5,8 @@ from __future__ import annotations
 EPOCH_SHIFT = 40
 N_MAX = (1 << EPOCH_SHIFT) - 1
 EPOCH_MAX = (1 << (53 - EPOCH_SHIFT)) - 1
+ID_STEP = 1 << 20
+"""By how much AUTO_INCREMENT is raised in a new epoch: more ids than a lost past can have given."""
 EMPTY_HEAD = 1
 """`current_version` of a server that has no change yet; the first change is version 2."""
 

@@ -18,6 +18,7 @@ GRANT SELECT, INSERT ON {database}.record_identities TO {api};
 GRANT SELECT, INSERT ON {database}.sync_pushed TO {api};
 GRANT SELECT, INSERT ON {database}.sync_redeliveries TO {api};
 GRANT SELECT, INSERT ON {database}.sync_audit TO {api};
+GRANT SELECT, INSERT ON {database}.sync_id_floors TO {api};
 GRANT SELECT, INSERT, UPDATE ON {database}.sync_conflicts TO {api};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.sync_deliveries TO {api};
 GRANT SELECT, INSERT, UPDATE ON {database}.logins TO {api};

@@ -213,6 +213,12 @@ class Device:
             if self.is_naive or not page["has_more"]:
                 return page
 
+    def reset(self) -> None:
+        """Start again after a 410: the server's rows go, what is unsent stays."""
+        self.rows.clear()
+        self.versions.clear()
+        self.cursor = 0
+
     def held(self) -> Rows:
         """Live rows by table and server id; drafts are not among them."""
         found: Rows = {}

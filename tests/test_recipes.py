@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cdc.gtid import GtidSet
-from schema.versions import epoch_of, pack
 from tests.markdown import Document
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 PAGE = Document(Path(__file__).resolve().parent.parent / "docs" / "operators.md")
-ID_STEP = 1 << 20
 
 
 def executed(sql: SqlClient) -> GtidSet:
@@ -25,28 +23,6 @@ def run_unseen(stack: Stack, database: Database, sql: SqlClient, statement: str)
     gtid = str(executed(sql).subtract(before))
     skip = stack.spawn("checkpoint", "skip", "--gtid", gtid, "--reason", "a test", "--yes", environ=database.environ)
     assert skip.wait(30) == 0, skip.output()
-
-
-def test_after_a_restored_backup_a_new_epoch_begins_and_lost_ids_are_not_given_again(
-    stack: Stack, database: Database, sql: SqlClient
-) -> None:
-    tail = stack.spawn("tail", environ=database.environ)
-    company = sql.company()
-    sql.run(f"INSERT INTO products (company_id, name) VALUES ({company}, 'Tea')")
-    fork = sql.wait_for_tailer()
-    tail.stop()
-
-    *restart, list_alters = PAGE.statements("A restored backup")
-    sql.run(*restart)
-    sql.run(*(row[0].rstrip(";") for row in sql.rows(list_alters)))
-
-    tail = stack.spawn("tail", environ=database.environ)
-    product = sql.run(f"INSERT INTO products (company_id, name) VALUES ({company}, 'Coffee')")
-    head = sql.wait_for_tailer()
-    tail.stop()
-    assert (epoch_of(head), head) == (1, pack(1, 1))
-    assert sql.rows("SELECT epoch, fork FROM sync_epochs ORDER BY epoch DESC LIMIT 1") == [(1, fork)]
-    assert product > ID_STEP
 
 
 def test_rows_that_the_tailer_never_saw_reach_devices_when_they_are_written_again(

@@ -152,7 +152,7 @@ def test_what_a_crash_left_above_the_head_is_trimmed_and_the_versions_are_given_
     with open_connection(database.settings.tailer()) as successor:
         take_lease(successor, database.name, wait_seconds=5)
         sql.run("UPDATE sync_state SET gtid_set = @@GLOBAL.gtid_executed")
-        fresh = read_start(successor)
+        fresh = read_start(successor, database.settings.tailer())
         assert versions(sql) == [2] and fresh.head == 2
         fresh = append(successor, fresh, [tx(change(9))])
         assert versions(sql) == [2, 3]

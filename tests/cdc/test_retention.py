@@ -11,10 +11,10 @@ import pymysql
 import pytest
 from pymysql.connections import Connection
 
+from cdc.as_of import begin_past, read_past
 from cdc.chain_check import ChainCheck
 from cdc.idle import IdleWork
 from cdc.lease import take_lease
-from cdc.past import begin_past, read_past
 from cdc.retention import Cutoffs, Retention, read_cutoffs
 from cdc.state import read_state
 from schema.changes import Origin, OriginKind

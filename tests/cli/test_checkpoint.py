@@ -57,7 +57,7 @@ def test_after_a_skip_the_tailer_goes_on_and_the_audit_says_who_and_why(
     actor, details = sql.rows("SELECT actor, details FROM sync_audit WHERE action = 'checkpoint_skipped'")[0]
     noted = orjson.loads(details)
     assert "@" in actor
-    assert (noted["gtid"], noted["reason"]) == (halt["gtid"], "a tool wrote it")
+    assert (noted["gtids"], noted["reason"]) == (halt["gtid"], "a tool wrote it")
     assert noted["before"] == halt["checkpoint"]
     assert noted["after"] == skipped["after"]
 

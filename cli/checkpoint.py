@@ -198,8 +198,6 @@ def _tell_skipped(done: Skipped, what: str, *, as_json: bool) -> None:
             }
         )
     elif is_new:
-        click.echo(
-            f"passed over {what}; start the tailer again, then run `matrix-sync reconcile`: its rows are not in the change log"
-        )
+        click.echo(f"passed over {what}; start the tailer again, then run `matrix-sync reconcile`: its rows are unread")
     else:
         click.echo("the checkpoint is that already; nothing was done")

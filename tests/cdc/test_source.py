@@ -15,7 +15,7 @@ from cdc.source import BinlogSource, FilePosition
 from cdc.tx import Rows, TxBegin, TxEnd, assemble
 from schema.errors import Halt, Retry
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
-from tests.cdc.proxy import Cut, Proxy
+from tests.proxy import Cut, Proxy
 from tests.servers import Stack
 
 TABLE = "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)"

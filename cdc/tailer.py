@@ -37,12 +37,15 @@ log = get_logger(__name__)
 
 BACKOFF_SECONDS_MIN = 0.1
 CONNECT_SECONDS_MAX = 10
-CONFLICT_SECONDS = 10
+CONFLICT_SECONDS = 5
 """Whoever else uses our server id is put off by each of our attempts, and we by each of theirs."""
 SQL_SECONDS_MAX = 25
 LOCK_SECONDS_MAX = 20
 """MySQL answers before we give up on the connection; so a network that swallows everything is found within 30 s."""
-_BOUND_LOCKS = f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS_MAX}, lock_wait_timeout = {LOCK_SECONDS_MAX}"
+_BOUND_LOCKS = f"""
+SET SESSION lock_wait_timeout = {LOCK_SECONDS_MAX},
+    innodb_lock_wait_timeout = CAST(LEAST(@@innodb_lock_wait_timeout, {LOCK_SECONDS_MAX}) AS SIGNED)
+"""
 _NEVER_STORABLE = (1153, 1301, 1366, 1406, 1264, 3140)
 """Packet too large, and values that a column cannot hold: a retry would meet them again."""
 _NOTE_HALT = "INSERT INTO sync_audit (actor, action, details) VALUES ('tailer', 'halted', %s)"

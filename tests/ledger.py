@@ -7,12 +7,13 @@ log, and with `mysqlbinlog -v`, where it is at hand: a reader of the binlog that
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -72,7 +73,10 @@ class Ledger:
 
 
 class Writer(threading.Thread):
-    """A plain SQL client: one transaction after the other, of one row or many, reconnecting whenever MySQL goes away."""
+    """A plain SQL client: one transaction after the other, of one row or many, reconnecting whenever MySQL goes away.
+
+    It rests while the ledger holds `changes_allowed` changes.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Writer(threading.Thread):
         *,
         rows_max: int = 20,
         pause_seconds: float = 0.002,
+        changes_allowed: Callable[[], float] = lambda: math.inf,
     ) -> None:
         super().__init__(daemon=True)
         self._settings = settings
@@ -91,6 +96,7 @@ class Writer(threading.Thread):
         self._chance = random.Random(chance.random())
         self._rows_max = rows_max
         self._pause_seconds = pause_seconds
+        self._changes_allowed = changes_allowed
         self._ended = threading.Event()
         self._number = next(_numbers)
         self._count = 0
@@ -100,7 +106,8 @@ class Writer(threading.Thread):
             try:
                 with SqlClient(self._settings) as sql:
                     while not self._ended.is_set():
-                        self._write(sql)
+                        if self._ledger.changes < self._changes_allowed():
+                            self._write(sql)
                         self._ended.wait(self._chance.random() * 2 * self._pause_seconds)
             except (pymysql.err.MySQLError, OSError):
                 self._ended.wait(0.05)
@@ -226,4 +233,3 @@ def _names_in_binlog(server: MySQLServer, database: str) -> Iterator[str]:
                 elif not line.startswith(("###  ", "### SET")):
                     is_wanted = line.startswith(insert)
     assert process.returncode == 0, "mysqlbinlog failed"
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from schema.settings import MySQLAddress
 
 Target = TypeVar("Target", ConnectionSettings, MySQLAddress)
 _COMMIT = b"\x03COMMIT"
+_WRITES = (b"INSERT INTO", b"UPDATE ", b"DELETE FROM")
 _CLIENT_SSL_HIGH = 0x08
 """CLIENT_SSL (0x0800) in the second byte of the greeting's capability flags."""
 
@@ -32,9 +34,11 @@ class _Link:
     client: socket.socket
     server: socket.socket
     has_greeted: bool = False
+    has_written: bool = False
     is_committing: bool = False
+    directions: int = 2
 
-    def close(self) -> None:
+    def cut(self) -> None:
         for one in (self.client, self.server):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -44,7 +48,7 @@ class Proxy(Generic[Target]):
     """Forwards both ways. `spoil` gets each piece from the server; what it returns goes on.
 
     `is_silent`: whatever comes, either way, is swallowed, and no connection ends. `commits_to_lose`: so many answers of a COMMIT
-    are dropped and their connections cut, after MySQL committed; `commits_lost` counts them. With `hides_tls` clients are told
+    that stored something are dropped and their connections cut, each with `loss_probability`; `commits_lost` counts them. With `hides_tls` clients are told
     that the server has none: a commit can only be seen in plain text.
     """
 
@@ -55,8 +59,11 @@ class Proxy(Generic[Target]):
         self.delay_seconds = 0.0
         self.commits_to_lose = 0
         self.commits_lost = 0
+        self.loss_probability = 1.0
+        self.chance = random.Random()
         self._hides_tls = hides_tls
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()
         self._links: list[_Link] = []
         self._threads: list[threading.Thread] = []
 
@@ -73,19 +80,15 @@ class Proxy(Generic[Target]):
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        links = list(self._links)
         self.cut()
         for thread in self._threads:
             thread.join(5)
-        for link in links:
-            link.client.close()
-            link.server.close()
 
     def cut(self) -> int:
         """End all connections that there are; returns how many."""
         links = list(self._links)
         for link in links:
-            link.close()
+            link.cut()
         return len(links)
 
     def _start(self, run: Callable[..., None], *arguments: object) -> None:
@@ -117,20 +120,29 @@ class Proxy(Generic[Target]):
                         sink.sendall(change(link, data))
             except Cut as cut:
                 sink.sendall(cut.last)
-        link.close()
-        with suppress(ValueError):
+        link.cut()
+        with self._lock:
+            link.directions -= 1
+            is_over = not link.directions
+        if is_over:
             self._links.remove(link)
+            link.client.close()
+            link.server.close()
 
     @staticmethod
     def _from_client(link: _Link, data: bytes) -> bytes:
-        link.is_committing = data[4:] == _COMMIT
+        is_commit = data[4:] == _COMMIT
+        link.is_committing = is_commit and link.has_written
+        link.has_written = not is_commit and (link.has_written or any(word in data for word in _WRITES))
         return data
 
     def _from_server(self, link: _Link, data: bytes) -> bytes:
         if not link.has_greeted:
             link.has_greeted = True
             return _without_tls(data) if self._hides_tls else self.spoil(data)
-        if link.is_committing and self.commits_lost < self.commits_to_lose:
+        is_next = link.is_committing and self.commits_lost < self.commits_to_lose
+        link.is_committing = False
+        if is_next and self.chance.random() < self.loss_probability:
             self.commits_lost += 1
             raise Cut(b"")
         return self.spoil(data)

@@ -20,7 +20,7 @@ from tests.servers import Database, Stack, clean_environ
 from tests.sql_client import SqlClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-CATCH_UP_SECONDS = 120
+CATCH_UP_SECONDS = 90
 _numbers = itertools.count(1)
 
 
@@ -81,10 +81,12 @@ def writing(
             thread.end()
 
 
-def assert_nothing_is_wrong(database: Database, ledger: Ledger, company: int, server: MySQLServer | None) -> Tally:
+def assert_nothing_is_wrong(
+    database: Database, ledger: Ledger, company: int, server: MySQLServer | None, *, seconds: float = CATCH_UP_SECONDS
+) -> Tally:
     """Wait until the tailer has passed everything, and count."""
     with SqlClient(database.settings) as sql:
-        sql.wait_for_tailer(CATCH_UP_SECONDS)
+        sql.wait_for_tailer(seconds)
     found = tally(database.settings, ledger, company, server)
     print(found)
     assert found.faults == 0, str(found)

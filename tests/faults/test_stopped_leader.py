@@ -1,7 +1,7 @@
 """Acknowledged: rows of plain SQL. Stopped, cut off or killed: the tailer that holds the lease, with another one waiting.
 
-What must hold: the standby takes over within 5 s; the old one, when it goes on, commits nothing and waits in its turn; a leader that
-is only slow keeps its lease; every row is in the change log once.
+What must hold: the standby takes over within 5 s; the old one, when it goes on, commits nothing and waits in its turn; a leader
+that is only slow keeps its lease; every row is in the change log once.
 """
 
 from __future__ import annotations

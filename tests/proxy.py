@@ -48,8 +48,8 @@ class Proxy(Generic[Target]):
     """Forwards both ways. `spoil` gets each piece from the server; what it returns goes on.
 
     `is_silent`: whatever comes, either way, is swallowed, and no connection ends. `commits_to_lose`: so many answers of a COMMIT
-    that stored something are dropped and their connections cut, each with `loss_probability`; `commits_lost` counts them. With `hides_tls` clients are told
-    that the server has none: a commit can only be seen in plain text.
+    that stored something are dropped and their connections cut, each with `loss_probability`; `commits_lost` counts them.
+    With `hides_tls` clients are told that the server has none: a COMMIT can only be seen in plain text.
     """
 
     def __init__(self, target: Target, spoil: Callable[[bytes], bytes] = lambda data: data, *, hides_tls: bool = False) -> None:

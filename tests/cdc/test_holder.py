@@ -91,4 +91,5 @@ def test_mysql_shows_an_account_its_own_sessions_and_lets_it_end_them(
     assert kill(second, session), "ending what is gone is no failure"
     administrator = sql.value("SELECT CONNECTION_ID()")
     assert look_at(second, administrator) is None and not kill(second, administrator)
+    connection.close()
     connection.connect()

@@ -30,6 +30,8 @@ POINTS: dict[str, tuple[str, str, bool]] = {
     "before the announcement": ("cdc.announce", "Announcer.publish", False),
 }
 """Module, function or method, and whether the process dies after it (else before)."""
+EARLY = ("before the lease", "after the lease", "before the trim", "before the stream")
+"""Points that are passed once in a life."""
 
 
 def arm(point: str, count: int) -> None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from cli.embedded import MySQLServer
 from cli.embedded.process import Child
 from schema.settings import MySQLAddress
-from tests.faults.dying_tail import POINTS
+from tests.faults.dying_tail import EARLY, POINTS
 from tests.faults.kit import assert_nothing_is_wrong, is_held_by, tail_that_dies, with_settings, writing
 from tests.faults.test_network_cuts import Scissors
 from tests.faults.waiting import wait_until
@@ -96,8 +96,7 @@ def kills(lab: Lab, times: int) -> None:
     for number in range(times):
         if number % 2:
             point = points[number // 2 % len(points)]
-            is_early = "lease" in point or "trim" in point or "stream" in point
-            child = tail_that_dies(lab.stack, lab.database, point, 1 if is_early else lab.chance.randint(1, 6))
+            child = tail_that_dies(lab.stack, lab.database, point, 1 if point.startswith(EARLY) else lab.chance.randint(1, 6))
             assert child.wait(PATIENCE_SECONDS) == -signal.SIGKILL, f"{point}: {child.last_lines()}"
         else:
             child = lab.tail()

@@ -52,7 +52,8 @@ def test_a_head_that_is_locked_longer_than_innodb_waits(database: Database, sql:
         tailer = start_tail(database)
         sql.wait_for_tailer()
         with SqlClient(database.settings) as other:
-            other.run("START TRANSACTION", "SELECT * FROM sync_state FOR UPDATE")
+            other.run("START TRANSACTION")
+            other.rows("SELECT * FROM sync_state FOR UPDATE")
             for number in range(20):
                 sql.run(f"INSERT INTO settings (company_id, name, value) VALUES ({company}, 'n{number}', '1')")
             wait_until(lambda: "1205" in tailer.output())

@@ -25,11 +25,11 @@ def test_the_tailer_never_stores_twice_what_it_was_not_told_of(
 ) -> None:
     company, chance = sql.company(), new_seed()
     with Proxy(database.settings.tailer(), hides_tls=True) as proxy:
-        proxy.commits_to_lose, proxy.loss_probability, proxy.chance = 12, 0.5, chance
+        proxy.commits_to_lose, proxy.loss_probability, proxy.chance = 8, 0.5, chance
         through = with_settings(database, mysql_tailer_url=proxy.connect.url(), mysql_socket="", tailer_backoff_seconds_max=1)
         tailer = start_tail(through, "--standby")
         with writing(database, company, ledger, chance):
-            wait_until(lambda: proxy.commits_lost == proxy.commits_to_lose, 60)
+            wait_until(lambda: proxy.commits_lost == proxy.commits_to_lose, 120)
         assert_nothing_is_wrong(database, ledger, company, stack.mysql)
         assert tailer.is_running
 

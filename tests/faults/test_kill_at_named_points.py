@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 
 from tests.faults.conftest import StartTail
-from tests.faults.dying_tail import POINTS
+from tests.faults.dying_tail import EARLY, POINTS
 from tests.faults.kit import assert_nothing_is_wrong, new_seed, tail_that_dies, with_settings, writing
 from tests.ledger import Ledger
 from tests.servers import Database, Stack
@@ -22,7 +22,7 @@ def test_a_kill_at_any_point_loses_and_repeats_nothing(
     small = with_settings(database, tailer_part_changes_max=40, tailer_batch_changes=60)
     with writing(database, company, ledger, chance, rows_max=60, pause_seconds=0.02):
         for point in POINTS:
-            child = tail_that_dies(stack, small, point, 1 if "lease" in point or "trim" in point else chance.randint(1, 3))
+            child = tail_that_dies(stack, small, point, 1 if point.startswith(EARLY) else chance.randint(1, 3))
             assert child.wait(60) == -signal.SIGKILL, f"{point}: {child.last_lines()}"
     tailer = start_tail(small, "--standby")
     found = assert_nothing_is_wrong(database, ledger, company, stack.mysql)

@@ -74,7 +74,8 @@ def test_a_tailer_meets_a_read_only_server_with_work_in_its_hands(
     company = sql.company()
     sql.wait_for_tailer()
     with SqlClient(database.settings) as other:
-        other.run("START TRANSACTION", "SELECT * FROM sync_state FOR UPDATE")
+        other.run("START TRANSACTION")
+        other.rows("SELECT * FROM sync_state FOR UPDATE")
         sql.run(f"INSERT INTO parties (company_id, name) VALUES ({company}, 'while it waits')")
         time.sleep(0.5)
         other.run("ROLLBACK", "SET GLOBAL super_read_only = ON")

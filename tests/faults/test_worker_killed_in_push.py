@@ -30,7 +30,8 @@ def test_a_push_whose_worker_dies_is_stored_by_its_retry_alone(database: Databas
         body = {"device_id": "till", "changes": [insert("parties", "a", name="A"), insert("units_of_measure", "u", name="kg")]}
         lost: list[Any] = []
         with SqlClient(database.settings) as other:
-            other.run("START TRANSACTION", f"SELECT * FROM companies WHERE id = {company} FOR UPDATE")
+            other.run("START TRANSACTION")
+            other.rows(f"SELECT * FROM companies WHERE id = {company} FOR UPDATE")
             push = threading.Thread(target=_ask_in_vain, args=(lost, f"{url}/api/sync/push", body, token))
             push.start()
             wait_until(lambda: sql.value(_WAITING_LOCKS) > 0)

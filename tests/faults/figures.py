@@ -29,7 +29,7 @@ from cli.embedded import MySQLServer
 from cli.embedded.process import Child
 from schema.settings import MySQLAddress
 from tests.faults.dying_tail import EARLY, POINTS
-from tests.faults.kit import assert_nothing_is_wrong, is_held_by, tail_that_dies, with_settings, writing
+from tests.faults.kit import Pace, assert_nothing_is_wrong, is_held_by, tail_that_dies, with_settings, writing
 from tests.faults.test_network_cuts import Scissors
 from tests.faults.waiting import wait_until
 from tests.ledger import Ledger
@@ -40,26 +40,6 @@ from tests.sql_client import SqlClient
 PATIENCE_SECONDS = 300
 WRITERS = 3
 CHANGES_PER_FAULT = 1000
-MORE_CHANGES_PER_SECOND = 300
-PATIENCE_WITH_CHANGES_SECONDS = 5
-
-
-class Pace:
-    """As many changes for each fault as for any other, and more where one waits for its moment."""
-
-    def __init__(self, times: int, changes: int) -> None:
-        self._per_fault = changes / times
-        self._began = time.monotonic()
-        self.done = 0
-
-    def count(self, done: int) -> None:
-        """So many faults are over."""
-        if done != self.done:
-            self.done, self._began = done, time.monotonic()
-
-    def changes_allowed(self) -> float:
-        waited = time.monotonic() - self._began
-        return self._per_fault * (self.done + 1) + MORE_CHANGES_PER_SECOND * max(0.0, waited - PATIENCE_WITH_CHANGES_SECONDS)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -22,6 +23,8 @@ from tests.sql_client import SqlClient
 ROOT = Path(__file__).resolve().parent.parent.parent
 CATCH_UP_SECONDS = 90
 _numbers = itertools.count(1)
+_MORE_CHANGES_PER_SECOND = 300
+_PATIENCE_SECONDS = 5
 
 
 def with_settings(database: Database, **changes: Any) -> Database:
@@ -64,6 +67,24 @@ def holder(sql: SqlClient) -> str | None:
 def is_held_by(sql: SqlClient, child: Child) -> bool:
     """Whether this one, and no other, is the active tailer."""
     return holder(sql) == str(child.pid)
+
+
+class Pace:
+    """As many changes for each fault as for any other, and more where one waits for its moment."""
+
+    def __init__(self, times: int, changes: int) -> None:
+        self._per_fault = changes / times
+        self._began = time.monotonic()
+        self.done = 0
+
+    def count(self, done: int) -> None:
+        """So many faults are over."""
+        if done != self.done:
+            self.done, self._began = done, time.monotonic()
+
+    def changes_allowed(self) -> float:
+        waited = time.monotonic() - self._began
+        return self._per_fault * (self.done + 1) + _MORE_CHANGES_PER_SECOND * max(0.0, waited - _PATIENCE_SECONDS)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import signal
 
 from tests.faults.conftest import StartTail
 from tests.faults.dying_tail import EARLY, POINTS
-from tests.faults.kit import assert_nothing_is_wrong, new_seed, tail_that_dies, with_settings, writing
+from tests.faults.kit import Pace, assert_nothing_is_wrong, new_seed, tail_that_dies, with_settings, writing
 from tests.ledger import Ledger
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
+
+CHANGES = 5000
 
 
 def test_a_kill_at_any_point_loses_and_repeats_nothing(
@@ -20,10 +22,12 @@ def test_a_kill_at_any_point_loses_and_repeats_nothing(
 ) -> None:
     company, chance = sql.company(), new_seed()
     small = with_settings(database, tailer_part_changes_max=40, tailer_batch_changes=60)
-    with writing(database, company, ledger, chance, rows_max=60, pause_seconds=0.02):
-        for point in POINTS:
+    pace = Pace(len(POINTS), CHANGES)
+    with writing(database, company, ledger, chance, rows_max=60, pause_seconds=0.02, changes_allowed=pace.changes_allowed):
+        for number, point in enumerate(POINTS, 1):
             child = tail_that_dies(stack, small, point, 1 if point.startswith(EARLY) else chance.randint(1, 3))
             assert child.wait(60) == -signal.SIGKILL, f"{point}: {child.last_lines()}"
+            pace.count(number)
     tailer = start_tail(small, "--standby")
     found = assert_nothing_is_wrong(database, ledger, company, stack.mysql)
     assert found.unknown == 0 and tailer.is_running

@@ -18,7 +18,9 @@ _READ = "SELECT epoch, head, min_version FROM sync_state WHERE id = 1"
 _READ_LAG = """
 SELECT IS_USED_LOCK(%s) IS NOT NULL,
     TIMESTAMPDIFF(MICROSECOND, s.last_commit_at, UTC_TIMESTAMP(6)),
-    TIMESTAMPDIFF(MICROSECOND, FROM_UNIXTIME(t.commit_time_us / 1000000), s.last_commit_at)
+    TIMESTAMPDIFF(MICROSECOND, FROM_UNIXTIME(t.commit_time_us / 1000000), s.last_commit_at),
+    (SELECT TIMESTAMPDIFF(MICROSECOND, o.created_at, UTC_TIMESTAMP(6)) FROM sync_origins o
+     WHERE o.id > (SELECT COALESCE(MAX(origin_id), 0) FROM sync_tx) ORDER BY o.id LIMIT 1)
 FROM sync_state s LEFT JOIN sync_tx t ON t.tx = s.tx WHERE s.id = 1
 """
 _QUIET_US = 1_000_000
@@ -69,7 +71,10 @@ class Lag:
         self._ms = 0
 
     async def read_ms(self) -> int:
-        """Return the delay of the newest append; 0 when the tailer lives and is quiet; without a tailer it grows."""
+        """Return the delay of the newest append, or the age of the oldest request that is not in the change log yet.
+
+        0 when the tailer lives and is quiet; without a tailer it grows, and with one that is stopped or reads nothing.
+        """
         if self._clock() - self._read_at >= LAG_CACHE_SECONDS:
             self._read_at = self._clock()
             async with self._database.read() as session:
@@ -81,12 +86,11 @@ class Lag:
 LAG = web.AppKey("lag", Lag)
 
 
-def _lag_ms(is_alive: int, since_commit_us: int | None, last_delay_us: int | None) -> int:
+def _lag_ms(is_alive: int, since_commit_us: int | None, last_delay_us: int | None, oldest_untold_us: int | None) -> int:
     if not is_alive:
         return (since_commit_us or 0) // 1000
-    if since_commit_us is None or since_commit_us > _QUIET_US:
-        return 0
-    return max(0, last_delay_us or 0) // 1000
+    is_quiet = since_commit_us is None or since_commit_us > _QUIET_US
+    return max(0, oldest_untold_us or 0, 0 if is_quiet else last_delay_us or 0) // 1000
 
 
 def _reset(reason: str, message: str) -> SyncError:

@@ -15,7 +15,7 @@ import pymysql
 from pymysql.constants.COMMAND import COM_BINLOG_DUMP_GTID
 
 from cdc.gtid import GtidSet
-from schema.errors import Halt, Retry, Standby, TailerError
+from schema.errors import Halt, Retry, TailerError
 
 _NON_BLOCKING: Final = 1
 _BY_GTID: Final = 4
@@ -97,7 +97,7 @@ def class_connect_error(problem: Exception) -> TailerError:
 
 
 def class_stream_error(payload: bytes, connect: ConnectionSettings, start: GtidSet | None) -> TailerError:
-    """What an ERR packet inside a dump means: Halt, Standby or Retry."""
+    """What an ERR packet inside a dump means: Halt or Retry."""
     number = int.from_bytes(payload[1:3], "little")
     text = payload[3:]
     message = (text[6:] if text[:1] == b"#" else text).decode("utf-8", "replace")
@@ -136,7 +136,7 @@ def _purged(message: str, missing: str) -> TailerError:
 
 
 def _same_id(message: str, _: str) -> TailerError:
-    return Standby(
+    return Retry(
         "server_id_conflict",
         f"another reader with our server_id took over the stream: {message}",
         hint="give every tailer and replica a server_id of its own",

@@ -1,8 +1,8 @@
 """From the stream's items to appended batches: when to append, what to hold back, how a tx too large for memory is stored.
 
 Latency first: a batch goes as soon as the stream has no more right now; behind, it grows to `tailer_batch_changes`. A tx without
-synced changes moves the checkpoint only now and then, and the tailer's own ones never by themselves: an idle system must not
-write for ever.
+synced changes moves the checkpoint every few seconds; a tailer's own ones, and those of another database's tailer, once an hour,
+so that they are not purged unread: an idle system must not write for ever, nor two that read one binlog answer each other.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from schema.settings import Settings
 log = get_logger(__name__)
 
 QUIET_GTIDS_MAX = 10_000
+QUIET_SECONDS_MAX = 3600
 
 Appended = Callable[[State, State, "list[PendingTx]"], None]
 """Called after each commit with the state before, the state after, and what was stored."""
@@ -87,7 +88,6 @@ class Follower:
             case Ddl():
                 check_ddl(item, self._connection, self._database)
             case Heartbeat():
-                self._connection.ping(reconnect=False)
                 self._append_if_due(is_idle=True)
                 self._idle.take_turn(HEARTBEAT_SECONDS)
         if self._tx is None and self._reconciler.is_due:
@@ -123,7 +123,7 @@ class Follower:
             return
         self._pending_changes += len(tx.entries)
         self._pending_bytes += builder.bytes
-        self._hold(tx, is_own=builder.is_own)
+        self._hold(tx, is_quiet=builder.is_own or end.is_checkpoint)
         is_full = (
             self._pending_changes >= self._settings.tailer_batch_changes
             or self._pending_bytes >= self._settings.tailer_batch_bytes_max
@@ -135,9 +135,9 @@ class Follower:
             if end.is_last_buffered:
                 self._idle.take_turn()
 
-    def _hold(self, tx: PendingTx, *, is_own: bool) -> None:
+    def _hold(self, tx: PendingTx, *, is_quiet: bool) -> None:
         """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""
-        self._is_checkpoint_due = self._is_checkpoint_due or not is_own
+        self._is_checkpoint_due = self._is_checkpoint_due or not is_quiet
         last = self._pending[-1] if self._pending else None
         if last is not None and not (last.is_recorded or tx.is_recorded):
             self._pending[-1] = replace(tx, gtids_done=(*last.gtids_done, *tx.gtids_done))
@@ -149,9 +149,10 @@ class Follower:
         if not self._pending:
             return
         has_changes = any(pending.is_recorded for pending in self._pending)
-        is_late = self._clock() - self._committed_at >= self._settings.tailer_idle_checkpoint_seconds
+        waited = self._clock() - self._committed_at
+        is_late = waited >= (self._settings.tailer_idle_checkpoint_seconds if self._is_checkpoint_due else QUIET_SECONDS_MAX)
         is_much = len(self._pending[-1].gtids_done) >= QUIET_GTIDS_MAX
-        if (is_idle and has_changes) or is_much or (is_late and self._is_checkpoint_due):
+        if (is_idle and has_changes) or is_much or is_late:
             self.append_pending()
 
     def finish(self) -> None:

@@ -16,7 +16,8 @@ from cdc.change_row import ChangeRow, RecordKey, complete_row, inherited_columns
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.live import LiveRecord, LiveRecords
 from cdc.sql import insert_rows, literal, literal_bytes
-from cdc.state import Anchor, State, move_state, with_gtids
+from cdc.state import Anchor, State, move_state, require_lease, with_gtids
+from schema.connect import read_timeout
 from schema.versions import advance
 
 CHANGE_COLUMNS = (
@@ -26,6 +27,8 @@ CHANGE_COLUMNS = (
 TX_COLUMNS = (
     "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
 )
+COMMIT_SECONDS_MAX = 120
+"""A COMMIT may wait for a slow disk longer than any other statement; what became of one that was given up, the next pass reads."""
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
 
@@ -46,7 +49,7 @@ def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]
     writer.live.store()
     if also is not None:
         also()
-    return _commit(connection, writer)
+    return _commit_moved(connection, writer)
 
 
 class PartWriter:
@@ -131,10 +134,14 @@ class LargeTx:
         self._writer = PartWriter(connection, replace(state, tx=advance(state.tx, 1)))
 
     def append_part(self, part: PendingTx) -> None:
-        """Store the next entries. They stay invisible; nothing else moves."""
+        """Store the next entries. They stay invisible; nothing else moves.
+
+        Raises LeaseLost as `append` does: a successor has trimmed what is above the head, and gives these versions itself.
+        """
         self._connection.begin()
+        require_lease(self._connection, self._writer.state)
         self._write(part)
-        self._connection.commit()
+        _commit(self._connection)
 
     def _write(self, part: PendingTx) -> None:
         self._writer.live.read(part.entries)
@@ -148,13 +155,18 @@ class LargeTx:
         self._writer.close_tx(last, self._head_before)
         self._writer.flush()
         self._writer.live.store()
-        return _commit(self._connection, self._writer)
+        return _commit_moved(self._connection, self._writer)
 
 
 def trim_above_head(connection: Connection[Any], state: State) -> int:
-    """Delete what a crash left of a large tx: rows that no pull could see. Returns how many."""
+    """Delete what a crash left of a large tx: rows that no pull could see. Returns how many.
+
+    Raises LeaseLost: the head of a stale holder is an old one, and what is above it may be good.
+    """
     deleted = 0
     while True:
+        connection.begin()
+        require_lease(connection, state)
         with connection.cursor() as cursor:
             count: int = cursor.execute(_TRIM, (state.head,))
         connection.commit()
@@ -185,7 +197,12 @@ def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int]) -
     return f"({','.join(map(literal, values))})"
 
 
-def _commit(connection: Connection[Any], writer: PartWriter) -> State:
+def _commit_moved(connection: Connection[Any], writer: PartWriter) -> State:
     move_state(connection, writer.state)
-    connection.commit()
+    _commit(connection)
     return writer.state
+
+
+def _commit(connection: Connection[Any]) -> None:
+    with read_timeout(connection, COMMIT_SECONDS_MAX):
+        connection.commit()

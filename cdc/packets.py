@@ -8,6 +8,8 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from typing import Final
 
 from schema.errors import Retry
@@ -15,16 +17,22 @@ from schema.errors import Retry
 _HEADER_BYTES: Final = 4
 _SPLIT_BYTES: Final = 0xFFFFFF
 _CHUNK_BYTES: Final = 256 * 1024
+_WAIT_SECONDS: Final = 0.25
 
 
 class PacketReader:
-    """Reads payloads in order. `timeout_seconds` bounds every wait; with heartbeats only a dead connection reaches it."""
+    """Reads payloads in order. `timeout_seconds` bounds every wait; with heartbeats only a dead connection reaches it.
 
-    def __init__(self, sock: socket.socket, *, sequence: int, timeout_seconds: float) -> None:
+    `on_wait` is called several times a second while nothing comes.
+    """
+
+    def __init__(self, sock: socket.socket, *, sequence: int, timeout_seconds: float, on_wait: Callable[[], None]) -> None:
         self._socket = sock
         self._sequence = sequence
         self._buffer = b""
         self._at = 0
+        self._timeout_seconds = timeout_seconds
+        self._on_wait = on_wait
         sock.settimeout(timeout_seconds)
 
     def read(self) -> bytes:
@@ -43,14 +51,12 @@ class PacketReader:
 
     def has_more(self) -> bool:
         """Whether a packet, or a part of one, is here already or waits in the socket."""
-        if len(self._buffer) > self._at:
-            return True
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            return True
-        return self.is_readable(0)
+        return len(self._buffer) > self._at or self.is_readable(0)
 
     def is_readable(self, seconds: float) -> bool:
         """Whether the socket has bytes, or an end, within `seconds`."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return True
         poller = select.poll()  # select() fails on descriptors above 1023
         try:
             poller.register(self._socket, select.POLLIN)
@@ -86,12 +92,21 @@ class PacketReader:
         self._buffer, self._at = b"".join(chunks), 0
 
     def _receive(self) -> bytes:
+        deadline = time.monotonic() + self._timeout_seconds
+        while not self.is_readable(_WAIT_SECONDS):
+            if time.monotonic() > deadline:
+                raise _silent()
+            self._on_wait()
         try:
             chunk = self._socket.recv(_CHUNK_BYTES)
         except TimeoutError as problem:
-            raise Retry("connection_silent", "MySQL sent nothing, not even a heartbeat, within the timeout") from problem
+            raise _silent() from problem
         except OSError as problem:
             raise Retry("connection_lost", f"the connection to MySQL broke: {problem}") from problem
         if not chunk:
             raise Retry("connection_lost", "MySQL closed the connection")
         return chunk
+
+
+def _silent() -> Retry:
+    return Retry("connection_silent", "MySQL sent nothing, not even a heartbeat, within the timeout")

@@ -13,7 +13,7 @@ import socket
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -66,7 +66,8 @@ class _OneStream:
 class BinlogSource:
     """A dump from just after the transactions of `start`, or from a file position.
 
-    `server_id` names us to the server, and must be ours alone: a second reader with it ends the first one's stream.
+    `server_id` and `name` name us to the server, and must be ours alone: a second reader with both ends the first one's stream.
+    `on_wait` is called several times a second, in the reading thread, while the server has nothing to send.
     With `blocking=False` the stream ends where the binlog does. Nothing is opened before `events` is asked.
     """
 
@@ -78,10 +79,13 @@ class BinlogSource:
         start: GtidSet | FilePosition,
         heartbeat_seconds: float = HEARTBEAT_SECONDS_MAX,
         blocking: bool = True,
+        name: str = "",
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_wait = on_wait
         self._connect = connect
         self._server_id = server_id
-        self._replica_uuid = str(uuid.uuid5(_REPLICA_NAMESPACE, str(server_id)))
+        self._replica_uuid = str(uuid.uuid5(_REPLICA_NAMESPACE, f"{server_id} {name}".strip()))
         self._start = start
         self._heartbeat_seconds = min(heartbeat_seconds, HEARTBEAT_SECONDS_MAX)
         self._is_blocking = blocking
@@ -96,7 +100,7 @@ class BinlogSource:
         """Events in binlog order, heartbeats among them. Ends at the binlog's end (not blocking) and after `close`.
 
         Raises Retry (`auth_failed`, `server_unreachable`, `connection_lost`, `connection_silent`, `stream_ended`,
-        `protocol_error`, `checksum_mismatch`, `server_error`), Standby (`server_id_conflict`) and Halt (`binlog_purged`,
+        `protocol_error`, `checksum_mismatch`, `server_error`, `server_id_conflict`) and Halt (`binlog_purged`,
         `checkpoint_ahead`, `position_unknown`, `event_too_large`, `binlog_unreadable`, `checksum_mismatch`,
         `event_malformed`).
         """
@@ -161,7 +165,7 @@ class BinlogSource:
                 self._open_by_library(settings)
         except (pymysql.err.MySQLError, OSError) as problem:
             raise class_connect_error(problem) from problem
-        return PacketReader(self._connection._sock, sequence=1, timeout_seconds=timeout)
+        return PacketReader(self._connection._sock, sequence=1, timeout_seconds=timeout, on_wait=self._on_wait)
 
     def _open_by_library(self, settings: dict[str, Any]) -> None:
         by_file = isinstance(self._start, FilePosition)

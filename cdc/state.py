@@ -15,6 +15,7 @@ _READ = """
 SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain, anchor_gtid, anchor_time_us
 FROM sync_state WHERE id = 1
 """
+_READ_TOKEN = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
 _MOVE = """
 UPDATE sync_state
 SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, anchor_gtid = %s, anchor_time_us = %s,
@@ -69,7 +70,23 @@ def move_state(connection: Connection[Any], state: State) -> None:
     with connection.cursor() as cursor:
         moved = cursor.execute(_MOVE, values)
     if moved != 1:
-        raise LeaseLost("lease_lost", "another tailer has taken over", hint="this one wrote nothing and steps down")
+        raise _lost()
+
+
+def require_lease(connection: Connection[Any], state: State) -> None:
+    """Hold the fencing token as it is until the caller's transaction ends, where that transaction does not move the state.
+
+    Raises LeaseLost where a higher one is stored.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_TOKEN)
+        row = cursor.fetchone()
+    if row != (state.fencing_token,):
+        raise _lost()
+
+
+def _lost() -> LeaseLost:
+    return LeaseLost("lease_lost", "another tailer has taken over", hint="this one wrote nothing and steps down")
 
 
 def with_gtids(gtid_set: GtidSet, gtids: Iterable[Gtid]) -> GtidSet:

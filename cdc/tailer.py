@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 import time
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -20,7 +22,7 @@ from cdc.builder import is_wanted
 from cdc.checkpoint import read_start
 from cdc.entries import PendingTx
 from cdc.follow import Follower, companies_of
-from cdc.lease import take_lease
+from cdc.lease import Candidate, Lease
 from cdc.past import confirm_past
 from cdc.preflight import require_ready
 from cdc.source import BinlogSource, ConnectionSettings
@@ -29,14 +31,23 @@ from cdc.tx import assemble
 from cdc.witness import WitnessKeeper
 from schema import database_check, migrations
 from schema.connect import ACCESS_DENIED, UNKNOWN_DATABASE, open_connection
-from schema.errors import Halt, Retry, Standby, StartError, TailerError
+from schema.errors import Halt, LeaseLost, Retry, StartError, TailerError
 from schema.logs import get_logger
 from schema.settings import MySQLAddress, Settings
 
 log = get_logger(__name__)
 
 BACKOFF_SECONDS_MIN = 0.1
-SQL_SECONDS_MAX = 120
+CONNECT_SECONDS_MAX = 10
+CONFLICT_SECONDS = 5
+"""Whoever else uses our server id is put off by each of our attempts, and we by each of theirs."""
+SQL_SECONDS_MAX = 25
+LOCK_SECONDS_MAX = 20
+"""MySQL answers before we give up on the connection; so a network that swallows everything is found within 30 s."""
+_BOUND_LOCKS = f"""
+SET SESSION lock_wait_timeout = {LOCK_SECONDS_MAX},
+    innodb_lock_wait_timeout = CAST(LEAST(@@innodb_lock_wait_timeout, {LOCK_SECONDS_MAX}) AS SIGNED)
+"""
 _NEVER_STORABLE = (1153, 1301, 1366, 1406, 1264, 3140)
 """Packet too large, and values that a column cannot hold: a retry would meet them again."""
 _NOTE_HALT = "INSERT INTO sync_audit (actor, action, details) VALUES ('tailer', 'halted', %s)"
@@ -44,10 +55,14 @@ _READ_LAST_HALT = "SELECT details FROM sync_audit WHERE action = 'halted' ORDER 
 
 
 class Tailer:
-    """Run it in the main thread; `stop` may be called from a signal handler or another thread."""
+    """Run it in the main thread; `stop` may be called from a signal handler or another thread.
 
-    def __init__(self, settings: Settings) -> None:
+    `reload` reads the settings again where MySQL refuses the account: its password may have been changed.
+    """
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
         self._settings = settings
+        self._reload = reload
         self._address = settings.tailer()
         self._stopped = threading.Event()
         self._source: BinlogSource | None = None
@@ -55,6 +70,7 @@ class Tailer:
         self._witness = WitnessKeeper(settings, self._address.database, self._announcer)
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._has_connected = False
+        self._session: int | None = None
         self._was_ready = False
 
     def stop(self) -> None:
@@ -67,6 +83,7 @@ class Tailer:
         """Follow the binlog until `stop`.
 
         Raises Halt (recorded in sync_audit), LeaseLost, StartError, and Standby where another tailer lives and `standby` is off.
+        With `standby` a lost lease is waited for again.
         """
         try:
             while not self._stopped.is_set():
@@ -74,6 +91,10 @@ class Tailer:
                     self._pass(standby=standby)
                 except Retry as problem:
                     self._back_off(problem)
+                except LeaseLost as lost:
+                    if not standby:
+                        raise
+                    self._back_off(Retry(lost.code, lost.message))
                 except Halt as halt:
                     self._record(halt)
                     raise
@@ -82,25 +103,38 @@ class Tailer:
             self._announcer.close()
 
     def _pass(self, *, standby: bool) -> None:
+        connection = self._connect()
         try:
-            connection = open_connection(self._address, read_timeout=SQL_SECONDS_MAX, write_timeout=SQL_SECONDS_MAX)
-        except pymysql.err.OperationalError as problem:
-            if problem.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE) and not self._has_connected:
-                raise _refused_at_start(problem) from problem
-            raise _classed(problem) from problem
-        self._has_connected = True
-        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_BOUND_LOCKS)
             migrations.check_current(connection)
             database_check.check(connection, self._address.database)
             self._require_ready(connection)
-            self._take_lease(connection, standby=standby)
-            if not self._stopped.is_set():
+            candidate = Candidate(connection, self._address.database, former=self._session)
+            self._session = int(connection.thread_id())  # type: ignore[no-untyped-call]
+            if candidate.take(is_standby=standby, wait=self._stopped.wait):
                 state = read_start(connection, self._address)
                 self._follow(connection, confirm_past(connection, state, self._witness))
         except (pymysql.err.MySQLError, OSError) as problem:
             raise _classed(problem) from problem
         finally:
-            connection.close()
+            with suppress(pymysql.err.MySQLError, OSError):
+                connection.close()
+
+    def _connect(self) -> Connection[Any]:
+        try:
+            connection = open_connection(
+                self._address, timeout_seconds=CONNECT_SECONDS_MAX, read_timeout=SQL_SECONDS_MAX, write_timeout=SQL_SECONDS_MAX
+            )
+        except pymysql.err.OperationalError as problem:
+            if problem.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE) and not self._has_connected:
+                raise _refused_at_start(problem) from problem
+            if problem.args[0] == ACCESS_DENIED and self._reload is not None:
+                with suppress(StartError):  # a file that is being written: the next attempt reads it again
+                    self._address = self._reload().tailer()
+            raise _classed(problem) from problem
+        self._has_connected = True
+        return connection
 
     def _require_ready(self, connection: Connection[Any]) -> None:
         """What is wrong at start stays so until somebody mends it; later it may pass, as a failover's read-only moment does."""
@@ -112,34 +146,29 @@ class Tailer:
             raise
         self._was_ready = True
 
-    def _take_lease(self, connection: Connection[Any], *, standby: bool) -> None:
-        is_waiting = False
-        while True:
-            try:
-                take_lease(connection, self._address.database, wait_seconds=1)
-                return
-            except Standby as holder:
-                if not standby:
-                    raise
-                if not is_waiting:
-                    log.info("standby", holder=holder.message)
-                is_waiting = True
-            if self._stopped.is_set():
-                return
-
     def _follow(self, connection: Connection[Any], state: State) -> None:
+        lease = Lease(connection)
         self._source = source = BinlogSource(
             connect=_stream_settings(self._address),
             server_id=self._settings.tailer_server_id or _server_id(self._address),
             start=state.gtid_set,
             heartbeat_seconds=self._settings.tailer_heartbeat_seconds,
+            name=self._address.database,
+            on_wait=lease.keep,
         )
         log.info("running", head=state.head, epoch=state.epoch, gtid_set=str(state.gtid_set), fencing_token=state.fencing_token)
         follower = Follower(connection, self._settings, state, self._appended)
+        began = time.monotonic()
         try:
-            self._take_all(follower, source)
+            self._take_all(follower, source, lease)
         except Halt:
             follower.finish()  # what came whole before it is good
+            raise
+        except Retry as problem:
+            if time.monotonic() - began > self._backoff_seconds:
+                self._backoff_seconds = BACKOFF_SECONDS_MIN
+            if problem.code == "server_id_conflict":
+                lease.check()  # a successor's stream ends ours: then the lease is gone too, and this is no conflict
             raise
         finally:
             source.close()
@@ -150,9 +179,10 @@ class Tailer:
             raise Retry("stream_ended", "the binlog stream ended")
         log.info("stopped", head=follower.state.head)
 
-    def _take_all(self, follower: Follower, source: BinlogSource) -> None:
+    def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
         for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
             follower.take(item)
+            lease.keep()
             if self._stopped.is_set():
                 return
 
@@ -174,8 +204,9 @@ class Tailer:
         self._announcer.publish(time.monotonic(), **heads, companies=companies_of(batch), witness=witness)
 
     def _back_off(self, problem: Retry) -> None:
-        log.warning("retrying", code=problem.code, reason=problem.message, seconds=self._backoff_seconds)
-        self._stopped.wait(self._backoff_seconds)
+        seconds = max(self._backoff_seconds, CONFLICT_SECONDS if problem.code == "server_id_conflict" else 0)
+        log.warning("retrying", code=problem.code, reason=problem.message, seconds=seconds)
+        self._stopped.wait(seconds)
         self._backoff_seconds = min(self._backoff_seconds * 2, self._settings.tailer_backoff_seconds_max)
 
     def _record(self, halt: Halt) -> None:
@@ -214,7 +245,8 @@ def _classed(problem: pymysql.err.MySQLError | OSError) -> TailerError:
         return Halt(
             "append_refused", f"MySQL refuses the append: {problem.args[-1]}", hint="`matrix-sync doctor` checks the privileges"
         )
-    return Retry("mysql_unavailable", f"{type(problem).__name__} {number}: {problem.args[-1] if problem.args else ''}")
+    code = "auth_failed" if number == ACCESS_DENIED else "mysql_unavailable"
+    return Retry(code, f"{type(problem).__name__} {number}: {problem.args[-1] if problem.args else ''}")
 
 
 def _stream_settings(address: MySQLAddress) -> ConnectionSettings:

@@ -27,6 +27,7 @@ XA_HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 """Row events of XA transactions that may wait for their outcome, together."""
 TABLE_MAPS_MAX: Final = 2_000
 """Table maps remembered by their bytes; more tables than that cost a parse again."""
+CHECKPOINT_TABLE: Final = "sync_state"
 _NO_TABLE: Final = b"\xff\xff\xff\0\0\0"
 """The table id of a row event without rows that only ends a statement."""
 
@@ -61,13 +62,15 @@ class Ddl(NamedTuple):
 
 class TxEnd(NamedTuple):
     """The end of transaction `gtid`. `gtids` are those that are done with it and may join the checkpoint: none for an XA
-    PREPARE, both with its COMMIT or ROLLBACK. `is_last_buffered`: the stream has no more right now, so flush."""
+    PREPARE, both with its COMMIT or ROLLBACK. `is_last_buffered`: the stream has no more right now, so flush.
+    `is_checkpoint`: it wrote nothing but a checkpoint, of this database or of another one on this server."""
 
     gtid: Gtid
     file: str
     end_pos: int
     gtids: tuple[Gtid, ...]
     is_last_buffered: bool
+    is_checkpoint: bool = False
 
 
 class Heartbeat(NamedTuple):
@@ -113,6 +116,7 @@ class TxAssembler:
         self._tables_wanted = tables_wanted
         self._is_drained = is_drained
         self._known_maps: dict[bytes, TableMap | None] = {}
+        self._checkpoint_maps: set[bytes] = set()
         self._prepared: dict[str, _Prepared] = {}
         self._handlers: dict[int, Callable[[RawEvent], Iterable[Item]]] = {
             e.GTID: self._begin,
@@ -143,6 +147,7 @@ class TxAssembler:
         self._maps: dict[bytes, TableMap | None] = {}
         self._rows_given = 0
         self._savepoints: dict[str, int] = {}
+        self._tables_seen = self._checkpoints_seen = 0
 
     def feed(self, event: RawEvent) -> Iterable[Item]:
         """The items that one event completes. Raises Halt."""
@@ -173,8 +178,9 @@ class TxAssembler:
 
     def _end(self, event: RawEvent, *gtids: Gtid) -> TxEnd:
         gtid = self._needs_gtid()
+        is_checkpoint = self._tables_seen == self._checkpoints_seen > 0
         self._reset()
-        return TxEnd(gtid, event.file, event.end_pos, gtids, self._is_drained())
+        return TxEnd(gtid, event.file, event.end_pos, gtids, self._is_drained(), is_checkpoint)
 
     def _commit(self, event: RawEvent) -> Iterable[Item]:
         return (self._end(event, self._needs_gtid()),)
@@ -251,8 +257,13 @@ class TxAssembler:
             is_wanted = schema == self._database and self._tables_wanted(schema, table)
             if len(self._known_maps) >= TABLE_MAPS_MAX:
                 self._known_maps.clear()
+                self._checkpoint_maps.clear()
+            if table == CHECKPOINT_TABLE:
+                self._checkpoint_maps.add(key)
             found = self._known_maps[key] = parse_table_map(body) if is_wanted else None
         self._maps[table_id(body)] = found
+        self._tables_seen += 1
+        self._checkpoints_seen += key in self._checkpoint_maps
         return ()
 
     def _rows_query(self, event: RawEvent) -> Iterable[Item]:

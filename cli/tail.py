@@ -25,7 +25,7 @@ def tail(standby: bool) -> None:
     """
     settings = Settings.load()
     _configure_logs(settings.log_level)
-    tailer = Tailer(settings)
+    tailer = Tailer(settings, reload=Settings.load)
     _stop_on_signal(tailer)
     tailer.run(standby=standby)
 

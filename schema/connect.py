@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -37,3 +39,14 @@ def open_connection(
         init_command="SET SESSION time_zone = '+00:00', SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
         **more,
     )
+
+
+@contextmanager
+def read_timeout(connection: Any, seconds: float) -> Iterator[None]:
+    """Within it an answer may take this long. PyMySQL has no other way to say so for one statement."""
+    before = connection._read_timeout
+    connection._read_timeout = seconds
+    try:
+        yield
+    finally:
+        connection._read_timeout = before

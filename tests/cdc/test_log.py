@@ -100,15 +100,31 @@ def test_a_stale_fencing_token_writes_nothing(connection: Connection[Any], state
     assert sql.value("SELECT COUNT(*) FROM sync_live") == 0 == sql.value("SELECT COUNT(*) FROM sync_tx")
 
 
-def test_a_stale_holder_cannot_show_a_large_tx(connection: Connection[Any], state: State, sql: SqlClient) -> None:
+def test_a_stale_holder_adds_no_part_of_a_large_tx_and_shows_none(
+    connection: Connection[Any], state: State, sql: SqlClient
+) -> None:
     large = LargeTx(connection, state)
     large.append_part(tx(change(1)))
     sql.run("UPDATE sync_state SET fencing_token = fencing_token + 1")
     with pytest.raises(LeaseLost):
         large.append_part(tx(change(2)))
+    connection.rollback()
+    assert versions(sql) == [2]
+    with pytest.raises(LeaseLost):
         large.finish(tx(change(3)))
     connection.rollback()
     assert sql.value("SELECT head FROM sync_state") == 1 and sql.value("SELECT COUNT(*) FROM sync_live") == 0
+
+
+def test_a_stale_holder_trims_nothing_since_what_is_above_its_head_may_be_good(
+    connection: Connection[Any], state: State, sql: SqlClient
+) -> None:
+    append(connection, state, [tx(change(1), change(2))])
+    sql.run("UPDATE sync_state SET fencing_token = fencing_token + 1")
+    with pytest.raises(LeaseLost):
+        trim_above_head(connection, state)
+    connection.rollback()
+    assert versions(sql) == [2, 3]
 
 
 def test_only_one_holds_the_lease_and_its_end_frees_it(connection: Connection[Any], state: State, database: Database) -> None:

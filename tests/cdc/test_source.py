@@ -16,9 +16,9 @@ from cdc.gtid import GtidSet
 from cdc.packets import PacketReader
 from cdc.source import BinlogSource, FilePosition, _OneStream
 from cdc.tx import Rows, TxBegin, TxEnd, assemble
-from schema.errors import Halt, Retry, Standby
+from schema.errors import Halt, Retry
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
-from tests.cdc.proxy import Cut, Proxy
+from tests.proxy import Cut, Proxy
 from tests.servers import Stack
 
 TABLE = "CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)"
@@ -194,14 +194,14 @@ def test_a_killed_dump_is_a_retry_and_no_end(binlog: Binlog) -> None:
         list(stream)
 
 
-def test_a_second_reader_with_our_server_id_means_standby(binlog: Binlog) -> None:
+def test_a_second_reader_with_our_server_id_means_a_conflict(binlog: Binlog) -> None:
     number = next(SERVER_IDS)
     first = binlog.source(blocking=True, server_id=number).events()
     next(first)
     second = binlog.source(blocking=True, server_id=number)
     stream = second.events()
     next(stream)
-    with pytest.raises(Standby, match="server_id_conflict"):
+    with pytest.raises(Retry, match="server_id_conflict"):
         list(first)
     second.close()
 

@@ -1,0 +1,65 @@
+"""`matrix-sync tail` that kills itself, with SIGKILL, when it passes a named point for the n-th time.
+
+`python -m tests.faults.dying_tail POINT N tail …`: the points are put around the program's own functions here, so the program
+itself carries none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+POINTS: dict[str, tuple[str, str, bool]] = {
+    "before the lease": ("cdc.lease", "Candidate.take", False),
+    "after the lease": ("cdc.lease", "Candidate.take", True),
+    "before the trim": ("cdc.checkpoint", "trim_above_head", False),
+    "before the stream": ("cdc.source", "BinlogSource.events", False),
+    "a transaction read": ("cdc.builder", "TxBuilder.end", True),
+    "before the append": ("cdc.follow", "append", False),
+    "a statement of the append": ("cdc.log", "insert_rows", True),
+    "before the live rows": ("cdc.live", "LiveRecords.store", False),
+    "before the state moves": ("cdc.log", "move_state", False),
+    "before the commit": ("cdc.log", "_commit", False),
+    "after the commit": ("cdc.log", "_commit", True),
+    "a part of a large transaction": ("cdc.log", "LargeTx.append_part", True),
+    "before a large transaction shows": ("cdc.log", "LargeTx.finish", False),
+    "before the announcement": ("cdc.announce", "Announcer.publish", False),
+}
+"""Module, function or method, and whether the process dies after it (else before)."""
+EARLY = ("before the lease", "after the lease", "before the trim", "before the stream")
+"""Points that are passed once in a life."""
+
+
+def arm(point: str, count: int) -> None:
+    """Die at the `count`-th passing of a point."""
+    module, path, is_after = POINTS[point]
+    owner: Any = importlib.import_module(module)
+    *classes, name = path.split(".")
+    for one in classes:
+        owner = getattr(owner, one)
+    original: Callable[..., Any] = getattr(owner, name)
+    left = count
+
+    def dying(*arguments: Any, **more: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left <= 0 and not is_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **more)
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    from cli.main import main
+
+    sys.argv[1:] = sys.argv[3:]
+    main()

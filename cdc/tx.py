@@ -57,6 +57,7 @@ class Ddl(NamedTuple):
     schema: str
     sql: str
     schemas: frozenset[str]
+    sql_mode: int = 0
 
 
 class TxEnd(NamedTuple):
@@ -223,7 +224,7 @@ class TxAssembler:
         schemas = query.schemas or frozenset({query.schema})
         if query.names_schema(self._database):
             schemas |= {self._database}
-        return Ddl(query.schema, query.sql, schemas)
+        return Ddl(query.schema, query.sql, schemas, query.sql_mode)
 
     def _savepoint(self, query: Query) -> None:
         if query.statement is Statement.SAVEPOINT:

@@ -52,7 +52,7 @@ def test_the_judge_sees_a_change_that_is_missing_or_altered(lab: Lab, loss: str,
         lab.run(Program((Unit((INSERT, UPDATE)),), Meanwhile.RUNS))
 
 
-def test_the_judge_sees_rows_that_no_trigger_told(lab: Lab) -> None:
+def test_a_row_written_while_the_binlog_was_off_is_known_to_the_judge(lab: Lab) -> None:
     hidden = Unit((INSERT,), before=("SET SESSION sql_log_bin = 0",), after=("SET SESSION sql_log_bin = 1",))
     lab.run(Program((hidden, Unit((INSERT,))), Meanwhile.RUNS))
     assert lab.counts["hidden"]

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from schema.settings import MySQLAddress
+from tests.cdc.background import Background
 from tests.cdc.conftest import settings_of
 from tests.cdc.proxy import Cut, Proxy
-from tests.cdc.sql_programs.lab import Background
 from tests.faults.huge_tx import DIGITS, RSS_MB_MAX, check, write_one_tx
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -48,12 +48,8 @@ def test_reconnects_inside_one_statement_lose_and_double_nothing(
     with Proxy(settings_of(stack.mysql_url), cut) as proxy:
         address = replace(MySQLAddress.parse(database.settings.mysql_tailer_url), host=proxy.connect.host, port=proxy.connect.port)
         settings = replace(database.settings, mysql_tailer_url=address.url(), mysql_socket="", tailer_part_changes_max=500)
-        tailer = Background(replace(settings, tailer_backoff_seconds_max=1))
-        tailer.start()
-        try:
+        with Background(replace(settings, tailer_backoff_seconds_max=1)):
             head = sql.wait_for_tailer(CATCH_UP_SECONDS)
-        finally:
-            tailer.stop()
     assert not cuts, "the stream was cut at every place"
     counted = "SELECT MIN(version), MAX(version), COUNT(*), COUNT(DISTINCT tx), COUNT(DISTINCT record_id) FROM sync_changes"
     assert sql.rows(f"{counted} WHERE table_name = 'parties'") == [(head - ROWS + 1, head, ROWS, 1, ROWS)]

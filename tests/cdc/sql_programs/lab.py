@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,8 @@ from typing import Any
 
 import pymysql
 
-from cdc.gtid import Gtid
-from cdc.skip import skip
-from cdc.tailer import Tailer
-from schema.connect import open_connection
-from schema.errors import Halt, MatrixError
-from schema.settings import Settings
+from schema.errors import Halt
+from tests.cdc.background import Background
 from tests.cdc.sql_programs import ledger
 from tests.cdc.sql_programs.ledger import Change, Entry
 from tests.cdc.sql_programs.program import Meanwhile, Program, Unit
@@ -51,42 +46,6 @@ SELECT PROCESSLIST_ID FROM performance_schema.threads WHERE PROCESSLIST_COMMAND 
 
 class Wrong(AssertionError):
     """A program's changes are not in the change log as they must be, and the tailer said nothing."""
-
-
-@dataclass
-class Background:
-    """The tailer in a thread, as often as wanted."""
-
-    settings: Settings
-    reason: MatrixError | None = None
-    """Why it ended by itself."""
-    _tailer: Tailer | None = None
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Go on where the checkpoint is."""
-        if self._thread is None:
-            self.reason, self._tailer = None, Tailer(self.settings)
-            self._thread = threading.Thread(target=self._run, args=(self._tailer,))
-            self._thread.start()
-
-    def _run(self, tailer: Tailer) -> None:
-        try:
-            tailer.run(standby=True)
-        except MatrixError as reason:
-            self.reason = reason
-
-    def stop(self) -> None:
-        """End it after the commit that is under way."""
-        if self._tailer is not None and self._thread is not None:
-            self._tailer.stop()
-            self._thread.join(PASS_SECONDS)
-        self._tailer = self._thread = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it ended by itself."""
-        return self._thread is not None and not self._thread.is_alive()
 
 
 @dataclass
@@ -147,20 +106,13 @@ class Lab:
 
     def _pass_over(self) -> list[str]:
         reason = self.tailer.reason
+        if isinstance(reason, Halt):
+            return [self.tailer.pass_over(self.database).code]
+        if reason is None or reason.code != "schema_differs":  # it may have started between a DDL and the way back
+            raise Wrong(f"the tailer ended: {reason!r}")
         self.tailer.stop()
-        if not isinstance(reason, Halt):
-            if reason is None or reason.code != "schema_differs":  # it may have started between a DDL and the way back
-                raise Wrong(f"the tailer ended: {reason!r}")
-            self.tailer.start()
-            return []
-        if not reason.hint or not all(reason.details.get(name) for name in ("gtid", "file", "pos", "checkpoint")):
-            raise Wrong(f"the tailer halted without saying where and what to do: {reason!r}, {reason.details}")
-        with open_connection(self.database.settings.operator()) as connection:
-            for gtid in (reason.details["gtid"], reason.details.get("xa_prepare")):
-                if gtid:
-                    skip(connection, self.database.name, Gtid.parse(gtid), reason=reason.code, actor="lab")
         self.tailer.start()
-        return [reason.code]
+        return []
 
     def _judge(self, program: Program, name: str, companies: tuple[int, int], order: list[str], halts: list[str]) -> None:
         entries = ledger.read(self.sql, name)

@@ -83,6 +83,7 @@ ROW = st.builds(
     st.integers(-(2**31), 2**31 - 1) | st.just("NULL"),
     st.sampled_from(["'customer'", "'supplier'", "'both'", "'no such'"]),
 )
+MOMENTS = ["2001-02-03 04:05:06.5", "0000-00-00 00:00:00", "1970-01-02 00:00:00", "2038-01-19 03:14:07.999999"]
 _COLUMNS = "(company_id, name, phone, address, opening_balance, payment_terms_days, party_type)"
 _SOME = "WHERE company_id = {{c}} ORDER BY id {} LIMIT {}".format
 SOME = st.builds(_SOME, st.sampled_from(["", "DESC"]), COUNTS)
@@ -106,7 +107,7 @@ def _parties() -> list[st.SearchStrategy[str]]:
         st.builds("UPDATE parties SET opening_balance = {}, is_active = NOT is_active {}".format, MONEY, SOME),
         SOME.map("UPDATE parties SET deleted_at = CURRENT_TIMESTAMP(6) {}".format),
         SOME.map("UPDATE parties SET deleted_at = NULL {}".format),
-        SOME.map("UPDATE parties SET created_at = '2001-02-03 04:05:06.5' {}".format),
+        st.builds("UPDATE parties SET created_at = '{}' {}".format, st.sampled_from(MOMENTS), SOME),
         SOME.map("UPDATE parties SET id = id + 1000000 {}".format),
         SOME.map("UPDATE parties SET company_id = {{d}}, name = 'moved' {}".format),
         SOME.map("DELETE FROM parties {}".format),

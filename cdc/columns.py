@@ -231,7 +231,8 @@ def _blob(column: ColumnMeta) -> Variable:
     return _text_or_bytes(column, _length_bytes(column))
 
 
-def _opaque(column: ColumnMeta) -> Variable:
+def opaque_codec(column: ColumnMeta) -> Variable:
+    """How to read a column's bytes as they are stored: GEOMETRY, VECTOR, JSON."""
     return _length_prefixed(_length_bytes(column))
 
 
@@ -310,6 +311,6 @@ _MAKERS: Final[Mapping[int, Callable[[ColumnMeta], Codec]]] = {
     t.VAR_STRING: _string,
     t.BLOB: _blob,
     t.JSON: _json,
-    t.GEOMETRY: _opaque,
-    t.VECTOR: _opaque,
+    t.GEOMETRY: opaque_codec,
+    t.VECTOR: opaque_codec,
 }

@@ -11,20 +11,21 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.query_event import bare_text
 from cdc.tx import Ddl
 from schema.database_check import find_differences
 from schema.errors import Halt
 from schema.tables import TABLES
 
-_COMMENT = re.compile(r"/\*(?!!).*?\*/|--[ \t][^\n]*|#[^\n]*", re.DOTALL)
-_TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"", re.DOTALL)
-_FORM = re.compile(r"\s*(?:/\*!\d*)?\s*(TRUNCATE|DROP|RENAME|ALTER)\s+(?:ONLINE\s+|IGNORE\s+|TEMPORARY\s+)?(\w+)", re.IGNORECASE)
+_FORM = re.compile(r"\s*(TRUNCATE|DROP|RENAME|ALTER)\b\s*(?:(TEMPORARY|IGNORE|ONLINE)\b\s*)?(\w*)", re.IGNORECASE)
 _REWRITES = re.compile(
-    r"\b(MODIFY|CHANGE|CONVERT\s+TO|RENAME(?!\s+(INDEX|KEY))|DISCARD|IMPORT|EXCHANGE|(DROP|TRUNCATE|COALESCE)\s+PARTITION|DROP\s+COLUMN"
-    r"|ENGINE(?!\s*=?\s*InnoDB))\b",
+    r"\b(MODIFY|CHANGE|CONVERT\s+TO|RENAME(?!\s+(INDEX|KEY)\b)|DISCARD|IMPORT|EXCHANGE|(TRUNCATE|COALESCE)\s+PARTITION"
+    r"|ENGINE(?!\s*=?\s*InnoDB))\b|\bDROP\b(?!\s*(INDEX|KEY|PRIMARY|FOREIGN|CONSTRAINT|CHECK|DEFAULT)\b)",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"(?:(\w+)\s*\.\s*)?(\w+)")
+"""The word COLUMN may be left out after DROP."""
+_NAME = re.compile(r"(?:(`(?:[^`]|``)+`|[\w$]+)\s*\.\s*)?(`(?:[^`]|``)+`|[\w$]+)")
+_QUOTED_NAME = re.compile(r"`(?:[^`]|``)*`")
 _CASCADES = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+NULL|SET\s+DEFAULT)\b", re.IGNORECASE)
 
 
@@ -33,11 +34,11 @@ def check_ddl(ddl: Ddl, connection: Connection[Any], database: str) -> None:
     tables = touched_tables(ddl, database)
     if not tables:
         return
-    text = _TEXT.sub("''", _COMMENT.sub(" ", ddl.sql))
+    text = bare_text(ddl.sql, ddl.sql_mode)
     form = _FORM.match(text)
-    words = form[1].upper() if form else ""
-    if words in ("TRUNCATE", "DROP", "RENAME") or (words == "ALTER" and _REWRITES.search(text)):
-        raise _halt("ddl_changed_rows", f"a {words} of {', '.join(tables)} may have changed rows without row events", tables)
+    verb = form[1].upper() if form else ""
+    if verb != "ALTER" or _REWRITES.search(_QUOTED_NAME.sub("``", text)):
+        raise _halt("ddl_changed_rows", f"{verb} of {', '.join(tables)} may have changed rows without row events", tables)
     if _CASCADES.search(text):
         raise _halt("cascade", f"{', '.join(tables)} got a foreign key with a cascade, whose rows the binlog may not hold", tables)
     differences = find_differences(connection, database)
@@ -48,18 +49,26 @@ def check_ddl(ddl: Ddl, connection: Connection[Any], database: str) -> None:
 
 def touched_tables(ddl: Ddl, database: str) -> list[str]:
     """Return the synced tables a TRUNCATE, DROP, RENAME or ALTER names; all of them where it drops the database."""
-    text = _TEXT.sub("''", _COMMENT.sub(" ", ddl.sql)).replace("`", " ")
+    text = bare_text(ddl.sql, ddl.sql_mode)
     form = _FORM.match(text)
-    if form is None or (ddl.schemas and database not in ddl.schemas):
+    if form is None or (ddl.schemas and database.lower() not in map(str.lower, ddl.schemas)):
         return []
-    kind = form[2].upper()
-    if kind in ("DATABASE", "SCHEMA") and form[1].upper() == "DROP":
+    verb, adjective, kind = ((word or "").upper() for word in form.groups())
+    if verb == "DROP" and kind in ("DATABASE", "SCHEMA"):
         return sorted(TABLES)
-    if kind not in ("TABLE", "TABLES") and form[1].upper() != "TRUNCATE":
+    if adjective == "TEMPORARY" or (kind not in ("TABLE", "TABLES") and verb != "TRUNCATE"):
         return []
-    # A name without a schema before it is one of the session's default schema.
-    names = {name for schema, name in _NAME.findall(text) if (schema or ddl.schema) == database}
+    # Where MySQL folds names to lower case, any case is the synced table's.
+    names = {
+        _unquoted(name).lower()
+        for schema, name in _NAME.findall(text)
+        if (_unquoted(schema) or ddl.schema).lower() == database.lower()
+    }
     return sorted(names & TABLES.keys())
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace("``", "`") if name.startswith("`") else name
 
 
 def _halt(code: str, message: str, tables: list[str]) -> Halt:

@@ -1,6 +1,6 @@
 """Row events as row changes: whole images before and after, every value exact or a Halt.
 
-Knows the events 23–25 (v1), 30–32 (v2) and refuses 39 (partial JSON updates). An image that lacks columns
+Knows the events 23–25 (v1), 30–32 (v2) and 39 (partial JSON updates: `decode_partial.py`). An image that lacks columns
 (`binlog_row_image` MINIMAL or NOBLOB) halts: an absent value is never taken for NULL.
 
 Source: MySQL 9.7, libs/mysql/binlog/event/rows_event.h, "Rows_event".
@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 
 from cdc import events as e
 from cdc.columns import column_codec
+from cdc.decode_partial import read_partial_updates
 from cdc.events import Malformed, RawEvent, read_lenenc
 from cdc.row_code import Row, RowReader
 from cdc.table_map import TableMap
@@ -36,6 +37,7 @@ _KINDS: dict[int, Kind] = {
     e.WRITE_ROWS: "insert",
     e.UPDATE_ROWS: "update",
     e.DELETE_ROWS: "delete",
+    e.PARTIAL_UPDATE_ROWS: "update",
 }
 
 
@@ -77,18 +79,10 @@ def decode_rows(table: TableMap, event: RawEvent) -> list[RowChange]:
 
 
 def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
-    kind = _KINDS.get(event.type)
-    if kind is None:
-        raise Halt(
-            "partial_json" if event.type == e.PARTIAL_UPDATE_ROWS else "unknown_event",
-            f"an UPDATE of {table.schema}.{table.table} holds parts of JSON documents only",
-            hint="SET PERSIST binlog_row_value_options = '', skip this event, then `matrix-sync reconcile`",
-            details={"table": table.table},
-        )
     body = event.body
     known = table.row_heads.get(event.type)
     if known is not None and body.startswith(known, _HEAD_BYTES):
-        return _read_images(kind, body, _HEAD_BYTES + len(known), _reader(table))
+        return _read_images(table, event, _HEAD_BYTES + len(known))
     at = _HEAD_BYTES
     if event.type >= e.WRITE_ROWS:
         at += int.from_bytes(body[8:10], "little")  # extra row information, with the size's own two bytes
@@ -96,10 +90,10 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
     if count != len(table.columns):
         raise Malformed(f"{count} columns, but the table map has {len(table.columns)}")
     at = _check_image(table, body, at, count)
-    if kind == "update":
+    if _KINDS[event.type] == "update":
         at = _check_image(table, body, at, count)
     table.row_heads[event.type] = body[_HEAD_BYTES:at]  # the same in nearly every event: then one comparison checks all of it
-    return _read_images(kind, body, at, _reader(table))
+    return _read_images(table, event, at)
 
 
 def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
@@ -127,9 +121,12 @@ def _reader(table: TableMap) -> RowReader:
     return table.reader
 
 
-def _read_images(kind: Kind, body: bytes, at: int, reader: RowReader) -> list[RowChange]:
+def _read_images(table: TableMap, event: RawEvent, at: int) -> list[RowChange]:
+    kind, body = _KINDS[event.type], event.body
+    if event.type == e.PARTIAL_UPDATE_ROWS:
+        return [RowChange(kind, before, after) for before, after in read_partial_updates(table, body, at)]
     changes: list[RowChange] = []
-    add, read, end = changes.append, reader.read, len(body)
+    add, read, end = changes.append, _reader(table).read, len(body)
     while at < end:
         first, at = read(body, at)
         if kind == "insert":

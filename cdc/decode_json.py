@@ -12,17 +12,15 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from cdc.decimals import decimal_text
 from cdc.events import Malformed
 from cdc.temporal import json_date_text, json_datetime_text, json_time_text
 
-_SMALL_OBJECT: Final = 0
-_LARGE_OBJECT: Final = 1
-_SMALL_ARRAY: Final = 2
-_LARGE_ARRAY: Final = 3
+_CONTAINERS: Final[Mapping[int, tuple[bool, int]]] = {0: (True, 2), 1: (True, 4), 2: (False, 2), 3: (False, 4)}
+"""Whether it is an object, and the bytes of its offsets, by type."""
 _LITERAL: Final = 4
 _DOUBLE: Final = 11
 _STRING: Final = 12
@@ -56,6 +54,10 @@ _ESCAPES: Final[Mapping[str, str]] = {
 }
 
 
+Tree = str | list["Tree"] | dict[str, "Tree"]
+"""A document whose containers can be changed; a string is the JSON text of a value that is none."""
+
+
 class JsonText(str):
     """The text of a JSON document, to tell it from a string value."""
 
@@ -67,6 +69,40 @@ def json_text(data: bytes) -> JsonText:
     if not data:
         return JsonText("null")  # what MySQL reads from an empty value, as lax sessions once could store
     return JsonText(_value(data, data[0], 1, 0))
+
+
+def json_tree(data: bytes) -> Tree:
+    """The same document as what can be changed: objects and arrays as they nest, everything else as its text.
+
+    Raises as `json_text` does.
+    """
+    return _subtree(data, data[0], 1, 0) if data else "null"
+
+
+def _subtree(data: bytes, type_: int, at: int, depth: int) -> Tree:
+    if type_ not in _CONTAINERS:
+        return _value(data, type_, at, depth)
+    if depth >= _DEPTH_MAX:
+        raise Malformed("JSON is nested too deep")
+    is_object, width = _CONTAINERS[type_]
+    found = _members(data, at, width, is_object=is_object)
+    if is_object:
+        return {key: _subtree(data, inner, place, depth + 1) for key, inner, place in found}
+    return [_subtree(data, inner, place, depth + 1) for _, inner, place in found]
+
+
+def tree_text(tree: Tree) -> JsonText:
+    """The text of a tree, its keys in MySQL's order: shorter ones first, then by their bytes."""
+    return JsonText(_tree_text(tree))
+
+
+def _tree_text(tree: Tree) -> str:
+    if isinstance(tree, str):
+        return tree
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(_tree_text, tree)) + "]"
+    keys = sorted(tree, key=lambda key: (len(raw := key.encode()), raw))
+    return "{" + ", ".join([f"{quote(key)}: {_tree_text(tree[key])}" for key in keys]) + "}"
 
 
 def quote(text: str) -> str:
@@ -88,10 +124,9 @@ def _value(data: bytes, type_: int, at: int, depth: int) -> str:
         return double_text(_F64(data, at)[0])
     if type_ == _LITERAL:
         return _LITERALS[data[at]]
-    if type_ in (_SMALL_OBJECT, _LARGE_OBJECT):
-        return _container(data, at, 2 if type_ == _SMALL_OBJECT else 4, depth + 1, is_object=True)
-    if type_ in (_SMALL_ARRAY, _LARGE_ARRAY):
-        return _container(data, at, 2 if type_ == _SMALL_ARRAY else 4, depth + 1, is_object=False)
+    if type_ in _CONTAINERS:
+        is_object, width = _CONTAINERS[type_]
+        return _container(data, at, width, depth + 1, is_object=is_object)
     if type_ == _OPAQUE:
         size, start = _length(data, at + 1)
         return _opaque(data[at], _slice(data, start, size))
@@ -102,6 +137,14 @@ def _container(data: bytes, base: int, width: int, depth: int, *, is_object: boo
     """`width` is the size of its offsets; all of them count from `base`."""
     if depth > _DEPTH_MAX:
         raise Malformed("JSON is nested too deep")
+    found = _members(data, base, width, is_object=is_object)
+    if is_object:
+        return "{" + ", ".join([f"{quote(key)}: {_value(data, type_, at, depth)}" for key, type_, at in found]) + "}"
+    return "[" + ", ".join([_value(data, type_, at, depth) for _, type_, at in found]) + "]"
+
+
+def _members(data: bytes, base: int, width: int, *, is_object: bool) -> Iterator[tuple[str, int, int]]:
+    """Key ("" in an array), type and place of each member of a container; offsets of `width` bytes count from `base`."""
     count = int.from_bytes(_slice(data, base, width), "little")
     size = int.from_bytes(_slice(data, base + width, width), "little")
     if base + size > len(data):
@@ -110,22 +153,20 @@ def _container(data: bytes, base: int, width: int, depth: int, *, is_object: boo
     value_at = key_at + (count * (width + 2) if is_object else 0)
     if value_at + count * (1 + width) > base + size:
         raise Malformed("JSON has more members than bytes")
-    parts: list[str] = []
+    key = ""
     for _ in range(count):
         type_ = data[value_at]
         if type_ == _LITERAL or type_ in (5, 6) or (width == 4 and type_ in (7, 8)):
-            text = _value(data, type_, value_at + 1, depth)  # small enough to stand in place of the offset
+            at = value_at + 1  # small enough to stand in place of the offset
         else:
-            offset = int.from_bytes(data[value_at + 1 : value_at + 1 + width], "little")
-            text = _value(data, type_, base + offset, depth)
+            at = base + int.from_bytes(data[value_at + 1 : value_at + 1 + width], "little")
         value_at += 1 + width
         if is_object:
             key_offset = int.from_bytes(data[key_at : key_at + width], "little")
             key_size = data[key_at + width] | data[key_at + width + 1] << 8
             key_at += width + 2
-            text = f"{quote(_slice(data, base + key_offset, key_size).decode())}: {text}"
-        parts.append(text)
-    return "{" + ", ".join(parts) + "}" if is_object else "[" + ", ".join(parts) + "]"
+            key = _slice(data, base + key_offset, key_size).decode()
+        yield key, type_, at
 
 
 def double_text(value: float) -> str:

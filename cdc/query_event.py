@@ -19,7 +19,13 @@ from cdc.charsets import text_decoder
 from cdc.events import Malformed
 
 _ANSI_QUOTES: Final = 4
+_NO_BACKSLASH_ESCAPES: Final = 1 << 20
 _TOO_MANY_SCHEMAS: Final = 254
+
+_OTHER_TOKENS: Final = r"/\*(?!!).*?\*/|/\*!\d*|\*/|#[^\n]*|--(?=\s|\Z)[^\n]*|`(?:[^`]|``)*`"
+_TOKENS: Final = re.compile(rf"""{_OTHER_TOKENS}|'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*\"""", re.DOTALL)
+_TOKENS_WITHOUT_ESCAPES: Final = re.compile(rf"""{_OTHER_TOKENS}|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
+"""Comments, quoted names and literals: found in one pass, as each may hold what looks like another."""
 
 _FIXED_VARIABLES: Final[Mapping[int, int]] = {
     0: 4,
@@ -78,10 +84,22 @@ class Query:
 
     def names_schema(self, schema: str) -> bool:
         """Whether the text names `schema` before a dot, outside of strings and comments."""
-        strings = _STRINGS if self.sql_mode & _ANSI_QUOTES else f"{_STRINGS}|{_DOUBLE_QUOTED}"
-        bare = re.sub(f"{strings}|{_COMMENTS}", " ", self.sql, flags=re.DOTALL)
         name = re.escape(schema)
-        return bool(re.search(rf"""(?:`{name}`|"{name}"|(?<![\w$`"]){name})\s*\.""", bare, re.IGNORECASE))
+        return bool(re.search(rf"(?:`{name}`|(?<![\w$`]){name})\s*\.", bare_text(self.sql, self.sql_mode), re.IGNORECASE))
+
+
+def bare_text(sql: str, sql_mode: int) -> str:
+    """A statement without comments and string literals, every quoted name in backticks. Executable comments are text."""
+
+    def replace(found: re.Match[str]) -> str:
+        token = found[0]
+        if token.startswith("`"):
+            return token
+        if token.startswith('"') and sql_mode & _ANSI_QUOTES:
+            return "`" + token[1:-1].replace('""', '"').replace("`", "``") + "`"
+        return "''" if token[0] in "'\"" else " "
+
+    return (_TOKENS_WITHOUT_ESCAPES if sql_mode & _NO_BACKSLASH_ESCAPES else _TOKENS).sub(replace, sql)
 
 
 def parse_query(body: bytes) -> Query:
@@ -191,8 +209,3 @@ def _read_schemas(raw: bytes, at: int) -> tuple[frozenset[str] | None, int]:
         names.append(raw[at:end].decode())
         at = end + 1
     return (frozenset(names) if names and all(names) else None), at
-
-
-_STRINGS: Final = r"'(?:[^'\\]|\\.|'')*'"
-_DOUBLE_QUOTED: Final = r'"(?:[^"\\]|\\.|"")*"'
-_COMMENTS: Final = r"/\*(?!!).*?\*/|#[^\n]*|--\s[^\n]*"

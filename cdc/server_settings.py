@@ -84,13 +84,6 @@ RULES = (
         "SET PERSIST binlog_row_metadata = FULL",
     ),
     Rule(
-        "binlog_row_value_options",
-        _is(""),
-        Level.FATAL,
-        "updates of JSON columns hold parts of documents only",
-        f"SET PERSIST binlog_row_value_options = '' {_REOPEN}",
-    ),
-    Rule(
         "super_read_only",
         _is("OFF"),
         Level.FATAL,

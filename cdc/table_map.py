@@ -116,6 +116,8 @@ class TableMap:
     index: Mapping[str, int] = field(init=False)
     reader: RowReader | None = field(init=False, default=None, repr=False)
     """What `decode.py` has made for this table, at its first row."""
+    document_reader: RowReader | None = field(init=False, default=None, repr=False)
+    """The same with JSON as its bytes, for partial updates."""
     row_heads: dict[int, bytes] = field(init=False, default_factory=dict, repr=False)
     """Heads of row events that were found good, by event type."""
 

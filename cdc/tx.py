@@ -58,6 +58,7 @@ class Ddl(NamedTuple):
     schema: str
     sql: str
     schemas: frozenset[str]
+    sql_mode: int = 0
 
 
 class TxEnd(NamedTuple):
@@ -83,10 +84,18 @@ class Heartbeat(NamedTuple):
 Item = TxBegin | Rows | Ddl | TxEnd | Heartbeat
 
 
+class _Held(NamedTuple):
+    """A row event whose transaction has no outcome yet: not decoded, which would cost ten times its bytes."""
+
+    table: TableMap
+    event: RawEvent
+    statement: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     gtid: Gtid
-    rows: list[Rows]
+    held: list[_Held]
     held_bytes: int
 
 
@@ -141,7 +150,7 @@ class TxAssembler:
         self._gtid: Gtid | None = None
         self._is_open = False
         self._xid: str | None = None
-        self._held: list[Rows] = []
+        self._held: list[_Held] = []
         self._held_bytes = 0
         self._statement: str | None = None
         self._maps: dict[bytes, TableMap | None] = {}
@@ -221,7 +230,7 @@ class TxAssembler:
         schemas = query.schemas or frozenset({query.schema})
         if query.names_schema(self._database):
             schemas |= {self._database}
-        return Ddl(query.schema, query.sql, schemas)
+        return Ddl(query.schema, query.sql, schemas, query.sql_mode)
 
     def _savepoint(self, query: Query) -> None:
         if query.statement is Statement.SAVEPOINT:
@@ -290,16 +299,17 @@ class TxAssembler:
                 self._maps = {}
         if table is None:
             return ()
+        if self._xid is not None:
+            self._hold(_Held(table, event, self._statement))
+            return ()
         rows = Rows(table.table, table, self._statement, decode_rows(table, event))
         self._rows_given += len(rows.changes)
-        if self._xid is None:
-            return (rows,)
-        self._hold(rows, len(body))
-        return ()
+        return (rows,)
 
-    def _hold(self, rows: Rows, size: int) -> None:
-        self._held.append(rows)
-        self._held_bytes += size
+    def _hold(self, held: _Held) -> None:
+        self._rows_given += 1
+        self._held.append(held)
+        self._held_bytes += len(held.event.body)
         if self._held_bytes + sum(prepared.held_bytes for prepared in self._prepared.values()) > XA_HELD_BYTES_MAX:
             raise Halt(
                 "xa_too_large",
@@ -323,7 +333,18 @@ class TxAssembler:
                 f"XA COMMIT {query.xid} ends a transaction that was prepared before the position where reading began",
                 hint="skip this event, then `matrix-sync reconcile`",
             )
-        return (*prepared.rows, self._end(event, prepared.gtid, gtid))
+        return self._released(prepared.held, self._end(event, prepared.gtid, gtid), str(prepared.gtid))
+
+    def _released(self, held: list[_Held], end: TxEnd, prepare: str = "") -> Iterator[Item]:
+        """The rows that waited, each decoded as it is taken, and the end of the transaction that brought their outcome."""
+        for table, event, statement in held:
+            try:
+                yield Rows(table.table, table, statement, decode_rows(table, event))
+            except Halt as halt:
+                also = {"xa_prepare": prepare} if prepare else {}  # a skip of the outcome leaves this one to be skipped too
+                halt.details = {**self._place(event), "gtid": str(end.gtid), **also, **halt.details}
+                raise
+        yield end
 
     def _xa_prepare(self, event: RawEvent) -> Iterable[Item]:
         gtid = self._needs_gtid()
@@ -331,7 +352,7 @@ class TxAssembler:
             raise Halt("tx_incomplete", "an XA PREPARE stands in a transaction without XA START")
         held = self._held
         if event.body[0]:  # XA COMMIT … ONE PHASE
-            return (*held, self._end(event, gtid))
+            return self._released(held, self._end(event, gtid))
         self._prepared[self._xid] = _Prepared(gtid, held, self._held_bytes)
         return (self._end(event),)
 

@@ -245,23 +245,6 @@ def test_a_row_image_without_all_columns_halts(binlog: Binlog, image: str, state
     assert halt.value.details["pos"] > 0
 
 
-def test_a_partial_json_update_halts_for_wanted_tables_and_a_full_one_does_not(binlog: Binlog) -> None:
-    binlog.run(
-        "CREATE TABLE t (id INT PRIMARY KEY, j JSON, n INT)",
-        "INSERT INTO t VALUES (1, JSON_OBJECT('a', REPEAT('a', 90), 'b', REPEAT('b', 90)), 0)",
-    )
-    binlog.mark()
-    binlog.run("SET SESSION binlog_row_value_options = PARTIAL_JSON", "UPDATE t SET j = JSON_SET(j, '$.a', 'new'), n = 1")
-    assert binlog.items(lambda *_: False)
-    with pytest.raises(Halt, match="partial_json") as halt:
-        binlog.items()
-    assert halt.value.details["gtid"]
-    binlog.mark()
-    binlog.run("UPDATE t SET j = JSON_SET(j, '$.b', 1)")
-    (change,) = binlog.changes("t")
-    assert change.after == (1, '{"a": "new", "b": 1}', 1)
-
-
 SQL_DECIMALS = st.tuples(st.integers(1, 65), st.integers(0, 30)).filter(lambda pair: pair[1] <= pair[0])
 
 

@@ -23,7 +23,6 @@ from tests.sql_client import SqlClient
 FATAL_SETTINGS = {
     "binlog_row_image": "MINIMAL",
     "binlog_row_metadata": "MINIMAL",
-    "binlog_row_value_options": "PARTIAL_JSON",
     "binlog_format": "STATEMENT",
     "super_read_only": "ON",
     "gtid_mode": "ON_PERMISSIVE",

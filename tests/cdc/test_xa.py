@@ -105,3 +105,36 @@ def test_xa_transactions_that_are_too_large_to_wait_halt(binlog: Binlog, monkeyp
     finally:
         binlog.run("XA ROLLBACK 'x'")
     assert XA_HELD_BYTES_MAX == 64 * 1024 * 1024
+
+
+def test_xa_rows_that_cannot_be_read_halt_at_the_commit_and_not_at_a_rollback(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    undecodable = ("SET SESSION binlog_row_image = MINIMAL", "XA START 'x'", "UPDATE t SET a = 'b' WHERE id = 1", "XA END 'x'")
+    binlog.run(*undecodable, "XA PREPARE 'x'", "XA ROLLBACK 'x'")
+    assert done(binlog.items()) == binlog.executed().subtract(binlog.start)
+    binlog.mark()
+    binlog.run(*undecodable, "XA PREPARE 'x'", "XA COMMIT 'x'")
+    with pytest.raises(Halt, match="row_image_not_full") as halt:
+        binlog.items()
+    prepare, commit = (item.gtid for item in binlog.items(lambda *_: False) if isinstance(item, TxEnd))
+    assert (halt.value.details["gtid"], halt.value.details["xa_prepare"]) == (str(commit), str(prepare))
+
+
+def test_a_compressed_xa_transaction_and_an_empty_one_are_read(binlog: Binlog) -> None:
+    binlog.run(*XA_TABLE)
+    binlog.mark()
+    binlog.run(
+        "SET SESSION binlog_transaction_compression = ON",
+        "XA START 'x'",
+        "INSERT INTO t VALUES (2, REPEAT('x', 300)), (3, REPEAT('x', 300))",
+        "XA END 'x'",
+        "XA PREPARE 'x'",
+        "XA COMMIT 'x'",
+        "XA START 'y'",
+        "XA END 'y'",
+        "XA PREPARE 'y'",
+        "XA COMMIT 'y'",
+    )
+    assert [change.after for change in binlog.changes("t")] == [(2, "x" * 300), (3, "x" * 300)]
+    assert done(binlog.items()) == binlog.executed().subtract(binlog.start)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from cdc import events as e
@@ -19,12 +18,11 @@ from cdc.decode import RowChange, decode_rows, ends_statement, table_id
 from cdc.events import RawEvent
 from cdc.gtid import Gtid
 from cdc.gtid_event import parse_gtid_event
+from cdc.held_rows import XA_HELD_BYTES_MAX, HeldRows, Prepared
 from cdc.query_event import Query, Statement, parse_query
 from cdc.table_map import TableMap, parse_table_map, read_table_name
 from schema.errors import Halt
 
-XA_HELD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Row events of XA transactions that may wait for their outcome, together."""
 TABLE_MAPS_MAX: Final = 2_000
 """Table maps remembered by their bytes; more tables than that cost a parse again."""
 CHECKPOINT_TABLE: Final = "sync_state"
@@ -84,21 +82,6 @@ class Heartbeat(NamedTuple):
 Item = TxBegin | Rows | Ddl | TxEnd | Heartbeat
 
 
-class _Held(NamedTuple):
-    """A row event whose transaction has no outcome yet: not decoded, which would cost ten times its bytes."""
-
-    table: TableMap
-    event: RawEvent
-    statement: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    gtid: Gtid
-    held: list[_Held]
-    held_bytes: int
-
-
 def assemble(
     events: Iterable[RawEvent],
     database: str,
@@ -126,7 +109,7 @@ class TxAssembler:
         self._is_drained = is_drained
         self._known_maps: dict[bytes, TableMap | None] = {}
         self._checkpoint_maps: set[bytes] = set()
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._handlers: dict[int, Callable[[RawEvent], Iterable[Item]]] = {
             e.GTID: self._begin,
             e.GTID_TAGGED: self._begin,
@@ -150,7 +133,7 @@ class TxAssembler:
         self._gtid: Gtid | None = None
         self._is_open = False
         self._xid: str | None = None
-        self._held: list[_Held] = []
+        self._held: list[HeldRows] = []
         self._held_bytes = 0
         self._statement: str | None = None
         self._maps: dict[bytes, TableMap | None] = {}
@@ -300,13 +283,13 @@ class TxAssembler:
         if table is None:
             return ()
         if self._xid is not None:
-            self._hold(_Held(table, event, self._statement))
+            self._hold(HeldRows(table, event, self._statement))
             return ()
         rows = Rows(table.table, table, self._statement, decode_rows(table, event))
         self._rows_given += len(rows.changes)
         return (rows,)
 
-    def _hold(self, held: _Held) -> None:
+    def _hold(self, held: HeldRows) -> None:
         self._rows_given += 1
         self._held.append(held)
         self._held_bytes += len(held.event.body)
@@ -335,7 +318,7 @@ class TxAssembler:
             )
         return self._released(prepared.held, self._end(event, prepared.gtid, gtid), str(prepared.gtid))
 
-    def _released(self, held: list[_Held], end: TxEnd, prepare: str = "") -> Iterator[Item]:
+    def _released(self, held: list[HeldRows], end: TxEnd, prepare: str = "") -> Iterator[Item]:
         """The rows that waited, each decoded as it is taken, and the end of the transaction that brought their outcome."""
         for table, event, statement in held:
             try:
@@ -353,7 +336,7 @@ class TxAssembler:
         held = self._held
         if event.body[0]:  # XA COMMIT … ONE PHASE
             return self._released(held, self._end(event, gtid))
-        self._prepared[self._xid] = _Prepared(gtid, held, self._held_bytes)
+        self._prepared[self._xid] = Prepared(gtid, held, self._held_bytes)
         return (self._end(event),)
 
     def _file_boundary(self, event: RawEvent) -> Iterable[Item]:

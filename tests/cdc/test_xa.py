@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from cdc.gtid import GtidSet
-from cdc.tx import XA_HELD_BYTES_MAX, Rows, TxEnd
+from cdc.held_rows import XA_HELD_BYTES_MAX
+from cdc.tx import Rows, TxEnd
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog, done
 

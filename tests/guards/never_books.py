@@ -232,7 +232,7 @@ WHO_SEES_AND_TOUCHES = (
         "api/scope.py",
         "        if device.login_id != login_id:",
         "        if False:",
-        "tests/api/test_auth.py::test_a_device_belongs_to_the_login_that_used_it_first",
+        "tests/api/sync/test_pull.py::test_a_request_without_a_good_token_or_for_a_foreign_device_is_refused",
     ),
     guard(
         "revoked-devices",
@@ -240,7 +240,7 @@ WHO_SEES_AND_TOUCHES = (
         "api/scope.py",
         "        if device.is_revoked:",
         "        if False:",
-        "tests/api/test_auth.py::test_a_revoked_device_is_told_to_wipe",
+        f"{SCOPE}_a_revoked_device_is_given_nothing_though_its_token_serves_every_device",
     ),
 )
 

@@ -232,15 +232,17 @@ WHO_SEES_AND_TOUCHES = (
         "api/scope.py",
         "        if device.login_id != login_id:",
         "        if False:",
-        "tests/api/test_auth.py::test_a_device_belongs_to_the_login_that_used_it_first",
+        "tests/api/sync/test_pull.py::test_a_request_without_a_good_token_or_for_a_foreign_device_is_refused",
     ),
-    guard(
+    layered(
         "revoked-devices",
         SEEN,
-        "api/scope.py",
-        "        if device.is_revoked:",
-        "        if False:",
-        "tests/api/test_auth.py::test_a_revoked_device_is_told_to_wipe",
+        (
+            ("api/devices.py", "    if device.is_revoked:\n        raise device_revoked()", "    pass"),
+            ("api/scope.py", "        if device.is_revoked:", "        if False:"),
+        ),
+        f"{SCOPE}_a_revoked_device_is_given_nothing_though_its_token_serves_every_device",
+        why="a revoked device is refused where it is read, and where it is kept for two seconds",
     ),
 )
 

@@ -416,12 +416,4 @@ WRONG_CLOCKS = (
         "    return edit[0] > max(others)[0]",
         f"{NEVER}_edits_of_the_same_moment_have_one_winner_whichever_came_first",
     ),
-    guard(
-        "only-the-policy-latest-asks-a-clock",
-        LOCKED,
-        "api/push_edit.py",
-        "    if table.policy is not Policy.LATEST or not edits.is_changed_by_others or row is None:",
-        "    if not edits.is_changed_by_others or row is None:",
-        f"{EDITS}_a_base_version_decides_whatever_was_pulled",
-    ),
 )

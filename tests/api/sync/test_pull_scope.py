@@ -42,6 +42,19 @@ async def test_what_came_since_is_of_the_devices_own_company_only(api: Api) -> N
         assert {change["data"]["company_id"] for change in changes} == {owner.company_id}
 
 
+async def test_a_revoked_device_is_given_nothing_though_its_token_serves_every_device(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    _, cursor = await line.pull_all()
+    admin.run(f"UPDATE devices SET revoked_at = NOW(6) WHERE device_id = '{line.device_id}'")
+    api_scopes_are_kept_for_seconds = 2.2
+    await asyncio.sleep(api_scopes_are_kept_for_seconds)
+    for again in (line, till(await api.login(owner.email), line.device_id)):
+        with pytest.raises(Refused) as refused:
+            await again.pull(cursor)
+        assert (refused.value.status, refused.value.code, refused.value.body["wipe"]) == (401, "device_revoked", True)
+    assert (await other.pull(0))["success"] is True
+
+
 async def test_a_user_of_two_companies_chooses_one_and_each_has_its_own_feed(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
     second, _ = await shop(api)

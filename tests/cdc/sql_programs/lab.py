@@ -17,7 +17,7 @@ from schema.errors import Halt
 from tests.cdc.background import Background
 from tests.cdc.sql_programs import ledger
 from tests.cdc.sql_programs.ledger import Change, Entry
-from tests.cdc.sql_programs.program import Meanwhile, Program, Unit
+from tests.cdc.sql_programs.program import SEED, Meanwhile, Program, Unit
 from tests.oracle import Oracle
 from tests.servers import Database
 from tests.sql_client import SqlClient
@@ -69,6 +69,7 @@ class Lab:
             self.tailer.stop()
         order: list[str] = []
         with SqlClient(self.database.settings) as session:
+            order += _run_unit(session, SEED, f"{name}/seed", self._names(companies))
             for number, unit in enumerate(program.units):
                 if number == middle:
                     self._disturb(program.meanwhile)
@@ -122,7 +123,8 @@ class Lab:
             by_unit.setdefault(entry.unit if commits_alone else _statement(entry.unit), []).append(entry)
         told = [_told(*row) for row in self.sql.rows(_CHANGES, companies)][2:]  # after the companies' own INSERTs
         missing = _match(by_unit, told, halts)
-        self.counts.update(changes=len(told), missing=len(missing), hidden=sum(entry.is_hidden for entry in entries))
+        self.counts.update(f"{change.operation}s" for change in told)
+        self.counts.update(missing=len(missing), hidden=sum(entry.is_hidden for entry in entries))
         may_halt = any(unit.may_halt for unit in program.units) or any(entry.is_shaky for entry in entries)
         if halts and not (may_halt and set(halts) <= RIGHT_HALTS):
             raise Wrong(f"halted for nothing: {halts}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ from schema.versions import ID_STEP, pack
 from tests.api.conftest import Api, Person
 from tests.api.tills import drained, open_api, shop, till
 from tests.device import Line, Refused, insert, update
-from tests.servers import Stack
+from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 
@@ -116,7 +118,12 @@ async def test_lost_ids_are_passed_over_once_in_each_epoch_and_table(world: Worl
     assert raised == set(TABLES)
     assert world.sql.value("SELECT COUNT(*) FROM companies") == 1, "what raised them is undone"
     world.begin_epoch(await drained(line))
-    assert (await line.push(insert("parties", "d", name="again")))["id_mappings"]["d"] > 2 * ID_STEP
+    await drained(line)
+    deadline = time.monotonic() + 20
+    while world.sql.value("SELECT COUNT(*) FROM sync_id_floors") < 2:
+        assert time.monotonic() < deadline, "seeing the epoch is enough: plain SQL does not ask"
+        await asyncio.sleep(0.02)
+    assert world.sql.run(f"INSERT INTO parties (company_id, name) VALUES ({world.owner.company_id}, 'SQL')") > 2 * ID_STEP
 
 
 async def test_a_head_below_one_that_was_shown_is_503_until_the_epoch_is_begun(world: World) -> None:
@@ -134,3 +141,19 @@ async def test_a_head_below_one_that_was_shown_is_503_until_the_epoch_is_begun(w
     assert world.sql.value("SELECT COUNT(*) FROM parties WHERE name = 'too early'") == 0
     world.begin_epoch(fork)
     assert (await other.push_one(insert("parties", "b", name="in time")))["status"] == "applied"
+
+
+async def test_a_worker_that_starts_after_a_restore_knows_the_head_that_others_showed(world: World) -> None:
+    line, other, _ = world.lines
+    fork = await drained(other)
+    await line.push(insert("parties", "a", name="gone"))
+    world.tail.stop()
+    chain = world.sql.value("SELECT chain FROM sync_changes WHERE version = %s", fork)
+    world.sql.rows("UPDATE sync_state SET head = %s, chain = %s", fork, chain)  # as a restore leaves it
+    async with open_api(Database(world.api.settings, world.environ)) as fresh:
+        started = Line(fresh.nobody.http, fresh.nobody.url, other.token, other.device_id)
+        with pytest.raises(Refused) as refused:
+            await started.push(insert("parties", "b", name="too early"))
+        assert refused.value.code == "past_replaced"
+        world.begin_epoch(fork)
+        assert (await started.push_one(insert("parties", "b", name="in time")))["status"] == "applied"

@@ -143,7 +143,7 @@ async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[
         return verdicts
     await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
     context.rows.undo_to(mark)
-    return [_undone(context, change, verdicts) for change in group]
+    return [await _undone(context, change, verdicts) for change in group]
 
 
 async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
@@ -163,13 +163,13 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
     return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
 
 
-def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+async def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
         return replace(own, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
-    record_id = existing_id(context, change)
+    record_id = await existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
     refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})
     return refusal(change, refused, record_id=record_id)

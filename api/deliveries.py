@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from schema.columns import ID_MAX
+
 RECENT_CURSORS_MAX = 64
+NEWER_THAN_ALL = ID_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class TableDelivery:
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
     The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
+    `again`: the head when the device, which had the table, began it from 0 once more, so that its own changes up to there are news
+    to it; until it does, newer than all.
     """
 
     answered: int
@@ -33,6 +38,7 @@ class TableDelivery:
     asked: int = -1
     start: int = 0
     sent: int = -1
+    again: int = 0
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`."""
@@ -110,8 +116,14 @@ class Deliveries:
         that now may be seen was given without them: both count as never given, so that they arrive whole.
         """
         gained = set(restricted) if sees_restricted and not self.has_restricted else set()
-        tables = {t: TableDelivery(0, 0) if t in gained or t not in readable else known for t, known in self.tables.items()}
+        lost = TableDelivery(0, 0, again=NEWER_THAN_ALL)
+        tables = {t: lost if t in gained or t not in readable else known for t, known in self.tables.items()}
         return replace(self, tables=tables, has_restricted=sees_restricted)
+
+    def knows_own(self, table: str, version: int, sent: int) -> bool:
+        """Whether a device that pulls from `sent` surely holds what it made itself at `version`: not where it began anew since."""
+        known = self.tables.get(table)
+        return known is None or (sent > 0 and version > known.again)
 
     def cursor_for(self, tables: Iterable[str], last_version: int) -> int:
         """Return where a page for these tables starts: `last_version`, lowered to what each of them was answered for.
@@ -147,8 +159,10 @@ class Deliveries:
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            known = new.get(table) or TableDelivery(0, 0, first)
-            new[table] = known.pulled(last_version, cursor, sent, told)
+            known = new.get(table)
+            again = known is not None and (sent == 0 or known.again == NEWER_THAN_ALL)
+            pulled = (known or TableDelivery(0, 0, first)).pulled(last_version, cursor, sent, told)
+            new[table] = replace(pulled, again=head) if again else pulled
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
@@ -189,6 +203,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     asked: int = -1
     start: int = 0
     sent: int = -1
+    again: int = 0
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -200,18 +215,14 @@ class _Stored(msgspec.Struct, omit_defaults=True):
 
 def encode(deliveries: Deliveries) -> str:
     """Return the text of sync_deliveries.state."""
-    groups: dict[TableDelivery, list[str]] = {}
+    alike: dict[TableDelivery, list[str]] = {}
     for name, table in deliveries.tables.items():
-        groups.setdefault(table, []).append(name)
-    stored = _Stored(
-        [
-            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start, t.sent)
-            for t, names in groups.items()
-        ],
-        deliveries.fresh_head,
-        deliveries.zero_min_version,
-        deliveries.has_restricted,
-    )
+        alike.setdefault(table, []).append(name)
+    groups = [
+        _Group(sorted(names), t.answered, t.delivered, [*t.recent], [*t.earlier], t.sure, t.asked, t.start, t.sent, t.again)
+        for t, names in alike.items()
+    ]
+    stored = _Stored(groups, deliveries.fresh_head, deliveries.zero_min_version, deliveries.has_restricted)
     return msgspec.json.encode(stored).decode()
 
 
@@ -221,7 +232,7 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start, g.sent)
+        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start, g.sent, g.again)
         for g in stored.groups
         for name in g.tables
     }

@@ -18,7 +18,7 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
 from api.db import Session
-from api.delivery_store import lock_deliveries, read_deliveries, store_deliveries
+from api.delivery_store import lock_deliveries, read_deliveries, seen_by, store_deliveries
 from api.devices import lock_device
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities
@@ -91,7 +91,9 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
     # Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
     latest = await lock_deliveries(session, scope.company_id, push.device_id)
-    await store_deliveries(session, scope.company_id, push.device_id, latest.push_begun(push.last_version))
+    # A table that was lost is noted here too: what is refused in it is not told, so it must come whole should it be gained again.
+    begun = seen_by(scope, latest).push_begun(push.last_version)
+    await store_deliveries(session, scope.company_id, push.device_id, begun)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 

@@ -66,6 +66,7 @@ class Office:
         must(len(first) == bool(decided), f"not resolved once, {what}")
         must(all(reply.body["resolution"] == first[0] for _, reply in decided), f"the second was not told the first, {what}")
         if first:
+            self.answers.counts["resolved"] += 1
             self.answers.resolved[self.company_id, conflict["conflict_id"]] = first[0]
             if first[0] != "server":
                 self.answers.decided.add((self.company_id, conflict["table"], conflict["record_id"]))

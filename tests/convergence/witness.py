@@ -122,6 +122,7 @@ class Answers:
         what = f"{phone.name}: {change} → {result}"
         status, record_id = result["status"], result["record_id"]
         self.counts[status] += 1
+        self.counts[str(result.get("code"))] += 1
         must(status in STATUSES and result["table"] == change["table"], what)
         must(status != "conflict" or (result.keys() >= TOLD and record_id is not None), f"a refusal that was not told, {what}")
         must(status != "rejected" or {"code", "message"} <= result.keys(), f"a rejection without a reason, {what}")

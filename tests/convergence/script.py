@@ -24,7 +24,7 @@ DAY_MOVES = (18, 32)
 TRAVELLERS = 0.3
 EXTRAS_PER_RUN = 3
 REDIS_STOPS = 0.1
-EXTRA_MOVES = 0.22
+EXTRA_MOVES = 0.3
 
 
 class Extra(StrEnum):
@@ -114,10 +114,7 @@ def _phone(rng: Random, company: int | None, extras: tuple[Extra, ...], *, is_cl
 
 
 def _moves(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
-    moves = [Move("edit", who, _seed(rng)) for who in range(phones)]
-    if Extra.BOOKS in extras:
-        moves += [Move("open accounts", company, _seed(rng)) for company in range(COMPANIES)]
-    moves += [Move("sync", who, _seed(rng)) for who in range(phones)] * 2
+    moves = _morning(rng, extras, phones)
     has_kill = rng.random() < 0.06
     has_redis_stop = rng.random() < REDIS_STOPS
     hasty_left = 0
@@ -141,6 +138,31 @@ def _moves(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
             moves.append(_extra_move(rng, extras, phones, is_hasty=is_hasty))
         else:
             moves.append(_move(rng, extras, phones, is_hasty=is_hasty))
+    if is_paused:
+        moves.append(Move("resume tailer"))
+    return moves + _evening(rng, extras, phones)
+
+
+def _morning(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
+    """Everybody has something to say, and hears of the others."""
+    moves = [Move("edit", who, _seed(rng)) for who in range(phones)]
+    has_books = Extra.BOOKS in extras
+    if has_books:
+        moves += [Move("open accounts", company, _seed(rng)) for company in range(COMPANIES)]
+    moves += [Move("sync", who, _seed(rng)) for who in range(phones)]
+    moves += [Move("sell", who, _seed(rng)) for who in range(phones if has_books else 0)]
+    return moves + [Move("sync", who, _seed(rng)) for who in range(phones)]
+
+
+def _evening(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
+    """What needs a day behind it."""
+    moves = []
+    if Extra.BOOKS in extras:
+        moves += [Move("lock books", rng.randrange(COMPANIES), _seed(rng))]
+        moves += [Move(rng.choice(("void", "amend")), who, _seed(rng)) for who in range(phones)]
+    if Extra.CONFLICTS in extras:
+        moves += [_sync(rng, extras, who, is_hasty=False) for who in range(phones)]
+        moves += [Move("resolve", company, _seed(rng)) for company in range(COMPANIES)]
     return moves
 
 

@@ -122,7 +122,7 @@ class Answers:
         what = f"{phone.name}: {change} → {result}"
         status, record_id = result["status"], result["record_id"]
         self.counts[status] += 1
-        self.counts[str(result.get("code"))] += 1
+        self.counts.update([result["code"]] if "code" in result else [])
         must(status in STATUSES and result["table"] == change["table"], what)
         must(status != "conflict" or (result.keys() >= TOLD and record_id is not None), f"a refusal that was not told, {what}")
         must(status != "rejected" or {"code", "message"} <= result.keys(), f"a rejection without a reason, {what}")
@@ -153,6 +153,7 @@ class Answers:
     def _acknowledge(self, phone: Phone, change: Change, result: dict[str, Any], what: str, *, is_pending: bool) -> None:
         must(may_write(phone, change["table"]), f"{phone.name}, a {phone.role}, may not write, {what}")
         must(result["record_id"] is not None and (is_pending or "version" in result), f"acknowledged without version, {what}")
+        self.counts["voided"] += change["table"] == "invoices" and change["data"].get("status") == "void"
         is_as_sent = change["operation"] != "DELETE" and not TOLD & result.keys()
         write = Acknowledged(
             company_id=phone.company_id,

@@ -173,7 +173,7 @@ async def _undone(context: PushContext, change: PushedChange, verdicts: list[Ver
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = await existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
-    refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})
+    refused = Refused("group_refused", message, is_retryable=cause.is_retryable, details={"refused_by": cause.change.seq})
     return refusal(change, refused, record_id=record_id)
 
 

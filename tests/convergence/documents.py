@@ -55,13 +55,16 @@ def void(phone: Phone, rng: Random) -> str:
     invoice_id, invoice = rng.choice(held)
     group = _group(phone, rng)
     phone.update("invoices", invoice_id, group=group, status="void")
-    entries = [row for key, row in phone.rows.listed() if key[0] == "account_transactions"]
-    for entry in entries:
-        if invoice.get("transaction_id") is not None and entry["transaction_id"] == invoice["transaction_id"]:
-            side, amount = ("credit", entry["debit"]) if float(entry["debit"]) else ("debit", entry["credit"])
-            against = _entry(entry["account_id"], entry["transaction_id"], rng.choice(DAYS), side, amount)
-            phone.insert("account_transactions", group=group, **against, description=word(rng))
-    return f"voids {invoice_id}"
+    transaction = invoice.get("transaction_id") or 0
+    rows = [row for key, row in phone.rows.listed() if key[0] == "account_transactions" and row["transaction_id"] == transaction]
+    made = []
+    for entry in rows:
+        side, amount = ("credit", entry["debit"]) if float(entry["debit"]) else ("debit", entry["credit"])
+        against = _entry(entry["account_id"], transaction, rng.choice(DAYS), side, amount)
+        made.append(phone.insert("account_transactions", group=group, **against, description=word(rng)))
+    if sum(float(row["debit"]) - float(row["credit"]) for row in rows):  # the phone deleted one of them
+        phone.spoiled.update(("account_transactions", local_id) for local_id in made)
+    return f"voids {invoice_id}: {made}"
 
 
 def amend(phone: Phone, rng: Random) -> str:

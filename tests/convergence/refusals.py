@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 from tests.api.conftest import Person
@@ -32,15 +32,22 @@ async def check_conflicts(owner: Person, company_id: int, answers: Answers) -> N
 
 
 async def check_rejected(phone: Phone, person: Person, answers: Answers) -> None:
-    """A device's list holds each change that was rejected, as often as it was sent, with its code."""
+    """A device's list holds each change that was rejected and not taken since, once, with a code that it was told."""
     place = (phone.company_id, phone.line.device_id)
     told = [r for r in answers.refusals if r.conflict_id is None and (r.company_id, r.device_id) == place]
     if not told:
         return
     listed = await _pages(person, "rejected", company_id=phone.company_id, device_id=phone.line.device_id)
-    known = Counter(_text({"local_id": None, **r.change}, r.code) for r in told)
-    kept = Counter(_text(change, change["code"]) for change in listed)
-    must(known == kept, f"{phone.name}: rejected but not listed: {known - kept}; listed but not rejected: {kept - known}")
+    codes: dict[str, set[str | None]] = defaultdict(set)
+    for refusal in told:
+        codes[_text(refusal.change)].add(refusal.code)
+    waiting = Counter({_text(refusal.change): 1 for refusal in told if not answers.is_taken(refusal)})
+    kept = Counter(_text(change) for change in listed)
+    must(not waiting - kept, f"{phone.name}: rejected but not listed: {waiting - kept}")
+    for change in listed:
+        must(change["code"] in codes[_text(change)], f"{phone.name}: listed but not rejected so: {change}")
+        is_done = change["operation"] == "INSERT" and answers.has_record(*place, change["table"], change["local_id"])
+        must(not is_done, f"{phone.name}: listed though it was taken: {change}")
 
 
 async def check_own_conflicts(phone: Phone, person: Person) -> None:
@@ -73,5 +80,5 @@ def _is_kept(refusal: Refusal, kept: dict[str, Any]) -> bool:
     return all(kept.get(name) == data[name] for name in TEXTS.get(refusal.change["table"], ()) if name in data)
 
 
-def _text(change: dict[str, Any], code: str | None) -> str:
-    return json.dumps([code, *(change[name] for name in ("table", "local_id", "operation", "data"))], sort_keys=True)
+def _text(change: dict[str, Any]) -> str:
+    return json.dumps([change["table"], change.get("local_id"), change["operation"], change["data"]], sort_keys=True)

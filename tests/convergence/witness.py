@@ -51,6 +51,10 @@ class Refusal:
     code: str | None
     conflict_id: int | None
 
+    def key(self) -> str:
+        """The same for the same change of the same device."""
+        return json.dumps((self.company_id, self.device_id, self.change), sort_keys=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -78,6 +82,7 @@ class Answers:
     changes_pulled: int = 0
     merged: set[str] = field(default_factory=set)
     doubtful: Counter[tuple[int, str, str, int]] = field(default_factory=Counter)
+    taken: set[str] = field(default_factory=set)
     refusals: list[Refusal] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
     unwritten: list[Written] = field(default_factory=list)
@@ -137,6 +142,19 @@ class Answers:
         if status == "applied" or (status == "merged" and self._is_new_merge(phone, change, result, is_pending=answer["pending"])):
             self._acknowledge(phone, change, result, what, is_pending=answer["pending"])
 
+    def has_record(self, company_id: int, device_id: str, table: str, local_id: str) -> bool:
+        """Whether every install of a device that used this local id was told a record for it."""
+        installs = [key for key in self.codes if (key[0], *key[2:]) == (device_id, table, local_id)]
+        return all((company_id, *key) in self.records for key in installs)
+
+    def is_taken(self, refusal: Refusal) -> bool:
+        """Whether a change that was rejected may have been taken at another time, as it was or mended."""
+        change = refusal.change
+        place = (refusal.company_id, refusal.device_id, change["table"], change.get("local_id") or "")
+        return refusal.key() in self.taken or (
+            change["operation"] == "INSERT" and any(k[:2] + k[3:] == place for k in self.records)
+        )
+
     def _keep_refusal(self, phone: Phone, change: Change, result: dict[str, Any], conflicts: list[dict[str, Any]]) -> None:
         """Of each conflict, and each edit that lost fields, the answer names the conflict that is kept of it."""
         status, conflict_id = result["status"], None
@@ -149,6 +167,8 @@ class Answers:
         if status == "rejected" or conflict_id is not None:
             company_id, device_id, code = phone.company_id, phone.line.device_id, result.get("code")
             self.refusals.append(Refusal(company_id, device_id, change, result["record_id"], code, conflict_id))
+        if status != "rejected":
+            self.taken.add(Refusal(phone.company_id, phone.line.device_id, change, None, None, None).key())
 
     def _acknowledge(self, phone: Phone, change: Change, result: dict[str, Any], what: str, *, is_pending: bool) -> None:
         must(may_write(phone, change["table"]), f"{phone.name}, a {phone.role}, may not write, {what}")

@@ -63,7 +63,8 @@ class TableDelivery:
         if last_version is None:
             return begun
         given = self.given_at(last_version)
-        return replace(begun, answered=given, delivered=given, sure=given)
+        again = NEWER_THAN_ALL if last_version == 0 else begun.again
+        return replace(begun, answered=given, delivered=given, sure=given, again=again)
 
     def given_at(self, last_version: int) -> int:
         """Return up to where a device at `last_version` was given this table. One that asks from where it asked before may not have

@@ -15,8 +15,12 @@ from schema.versions import epoch_of
 _NOT_GIVEN = """
 FROM sync_changes
 WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL OR for_device = %s)
-    AND NOT (is_exact AND origin_device_id <=> %s) AND ({tables})
+    AND ({tables})
 """
+_OF_TABLES = "(version > %s AND table_name IN ({names}) AND NOT (is_exact AND origin_device_id <=> %s AND version > %s))"
+
+Floor = tuple[int, int]
+"""Up to where a table was given, and from where on its own exact changes are no news to the device (`TableDelivery.again`)."""
 
 
 async def read_safe_cursor(
@@ -28,9 +32,9 @@ async def read_safe_cursor(
     after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it.
     """
     is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
-    given = {name: table.sure for name, table in deliveries.tables.items() if name in scope.readable}
+    given = {name: (table.sure, table.again) for name, table in deliveries.tables.items() if name in scope.readable}
     if not given:
-        given = {name: last_version or 0 if is_known else 0 for name in TABLES if name in scope.readable}
+        given = {name: (last_version or 0 if is_known else 0, 0) for name in TABLES if name in scope.readable}
     if not given:
         return head.version
     not_given, params = _not_given(scope, device_id, given, head)
@@ -38,7 +42,7 @@ async def read_safe_cursor(
     return head.version if row is None else int(row[0]) - 1
 
 
-async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> int:
+async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> int:
     """Return how many changes, up to the head, a device has yet to be given that was given each table up to a version."""
     if not given:
         return 0
@@ -47,20 +51,14 @@ async def count_not_given(session: Session, scope: Scope, device_id: str, given:
     return int(row[0]) if row else 0
 
 
-def _not_given(scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> tuple[str, list[Any]]:
+def _not_given(scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> tuple[str, list[Any]]:
     """The FROM and WHERE, and their parameters, of the changes that are beyond `given` and not the device's own exact ones."""
-    floors: dict[int, list[str]] = {}
-    for name, version in given.items():
-        floors.setdefault(version, []).append(name)
+    alike: dict[Floor, list[str]] = {}
+    for name, floor in given.items():
+        alike.setdefault(floor, []).append(name)
     conditions, params = [], []
-    for version, names in floors.items():
-        conditions.append(f"(version > %s AND table_name IN ({', '.join('%s' for _ in names)}))")
-        params += [version, *names]
-    return _NOT_GIVEN.format(tables=" OR ".join(conditions)), [
-        scope.company_id,
-        min(floors),
-        head.version,
-        device_id,
-        device_id,
-        *params,
-    ]
+    for (version, again), names in alike.items():
+        conditions.append(_OF_TABLES.format(names=", ".join("%s" for _ in names)))
+        params += [version, *names, device_id, again]
+    lowest = min(version for version, _ in alike)
+    return _NOT_GIVEN.format(tables=" OR ".join(conditions)), [scope.company_id, lowest, head.version, device_id, *params]

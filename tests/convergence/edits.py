@@ -23,6 +23,8 @@ TEXTS = {
     "invoices": ("notes",),
 }
 """Columns of which each value is written once."""
+MERGED = ("products", "item_categories", "units_of_measure")
+"""Tables whose policy keeps the edits of both sides."""
 SKUS, CODES, SETTINGS = ("A", "B", "C"), ("10", "20"), ("theme", "paper", "tax")
 
 
@@ -45,7 +47,8 @@ def edit(phone: Phone, rng: Random) -> str:
         table = rng.choice(EDITED)
         data = new_row(phone, table, rng)
         return f"inserts {table} {phone.insert(table, **data)} {data}"
-    table, record = rng.choice(held)
+    mergeable = [record for record in held if record[0] in MERGED]
+    table, record = rng.choice(mergeable if mergeable and rng.random() < 0.4 else held)
     if roll < 0.88:
         changed = _changes(phone, table, rng)
         phone.update(table, record, **changed)

@@ -158,7 +158,7 @@ def _evening(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
     """What needs a day behind it."""
     moves = []
     if Extra.BOOKS in extras:
-        moves += [Move("lock books", rng.randrange(COMPANIES), _seed(rng))]
+        moves.append(Move("lock books", rng.randrange(COMPANIES), _seed(rng)))
         moves += [Move(rng.choice(("void", "amend")), who, _seed(rng)) for who in range(phones)]
     if Extra.CONFLICTS in extras:
         moves += [_sync(rng, extras, who, is_hasty=False) for who in range(phones)]

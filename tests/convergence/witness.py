@@ -151,16 +151,16 @@ class Answers:
         """Whether a change that was rejected may have been taken at another time, as it was or mended."""
         change = refusal.change
         place = (refusal.company_id, refusal.device_id, change["table"], change.get("local_id") or "")
-        return refusal.key() in self.taken or (
-            change["operation"] == "INSERT" and any(k[:2] + k[3:] == place for k in self.records)
-        )
+        is_made = change["operation"] == "INSERT" and any(key[:2] + key[3:] == place for key in self.records)
+        return is_made or refusal.key() in self.taken
 
     def _keep_refusal(self, phone: Phone, change: Change, result: dict[str, Any], conflicts: list[dict[str, Any]]) -> None:
         """Of each conflict, and each edit that lost fields, the answer names the conflict that is kept of it."""
         status, conflict_id = result["status"], None
         place = (result["table"], result["local_id"], result["record_id"])
         is_next = bool(conflicts) and place == (conflicts[0]["table"], conflicts[0]["local_id"], conflicts[0]["record_id"])
-        if status == "conflict" or (status == "merged" and is_next and conflicts[0]["resolution"] == "merged"):
+        has_lost = is_next and conflicts[0]["resolution"] == "merged" and change["data"].keys() >= set(conflicts[0]["fields"])
+        if status == "conflict" or (status == "merged" and has_lost):
             must(is_next, f"{phone.name}: a conflict that nobody hears of: {change} → {result}")
             conflict_id = conflicts.pop(0)["conflict_id"]
             must(conflict_id is not None, f"{phone.name}: a conflict that is not kept: {change} → {result}")

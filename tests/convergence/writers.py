@@ -14,7 +14,7 @@ from tests.oracle import Row
 from tests.sql_client import SqlClient
 
 MOVABLE = ("parties", "payment_accounts", "item_categories", "units_of_measure", "settings", "accounts")
-LOCKS = (None, "2026-01-31", "2026-02-28")
+LOCKS = (None, None, "2026-01-31", "2026-02-28")
 WITHOUT_EFFECT = (1062, 1205, 1213, 1451, 1452)
 """A duplicate key, a lock that did not come, a deadlock, a row that is referred to."""
 

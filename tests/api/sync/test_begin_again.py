@@ -65,6 +65,36 @@ async def test_what_was_refused_while_a_table_was_lost_is_put_right_once_it_is_g
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_the_cursor_of_a_push_stays_before_own_rows_of_a_table_that_was_lost_and_gained(api: Api, admin: SqlClient) -> None:
+    """They count as given only as long as the device has them; one that reads no `revoked` may hold a refused edit of them."""
+    owner, (line, _) = await shop(api)
+    device = Device(line)
+    device.insert("units_of_measure", **EXACT)
+    await device.sync()
+    [made] = device.held()["units_of_measure"]
+    device.update("units_of_measure", made, name="refused")
+    _narrow(api, admin, line, ["parties"])
+    await device.sync()
+    _narrow(api, admin, line, None)
+    device.insert("parties", name="Ann")
+    await device.push()
+    assert not (await line.status())["is_synced"]
+    await device.pull()
+    assert comparable_rows(device.held()) == comparable_rows(Oracle(admin).rows(owner.company_id))
+    await device.pull()
+    assert (await line.status())["is_synced"], "the second pull proves that the first arrived"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_reinstalled_device_that_pushes_first_gets_back_what_its_earlier_install_made(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    await line.pull_all(0)
+    made = ("units_of_measure", (await line.push(insert("units_of_measure", "e", **EXACT)))["id_mappings"]["e"])
+    answer = await line.push(insert("parties", "e", name="Ann"), last_version=0, install_id="second")
+    assert made in newest((await line.pull_all(answer["current_version"], tables=["units_of_measure"]))[0])
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_role_that_was_lost_and_gained_between_two_pushes_counts_too(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
     await line.push(insert("settings", "s", name="theme", value={"a": 1}))

@@ -9,6 +9,7 @@ from tests.api.conftest import Api
 from tests.api.rows import hire
 from tests.api.tills import drained, shop, till
 from tests.device import Device, delete, insert, update
+from tests.oracle import Oracle, comparable_rows
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,3 +67,20 @@ async def test_an_edit_that_says_no_time_is_told_the_row_and_so_is_one_that_no_w
     assert [r.get("server_data", {}).get("name") for r in answer["results"]] == ["Ann", "Ann", None]
     again = (await other.pull(cursor))["changes"]
     assert [(c["record_id"], c["data"]["name"]) for c in again] == [(made, "Ann")], "a naive device falls back on the server's row"
+
+
+async def test_a_refused_deletion_is_taken_back_though_the_same_push_changed_the_record(api: Api, admin: SqlClient) -> None:
+    """The edit was stored exactly as sent, so it was no news, and the row never came back to a device that reads no results."""
+    owner, (line, other) = await shop(api)
+    made = (await other.push(insert("accounts", "a", name="Cash", account_type="asset")))["id_mappings"]["a"]
+    entry = {"account_id": made, "transaction_type": "journalEntry", "transaction_date": "2026-02-03"}
+    await other.push(insert("account_transactions", "e", **entry))
+    device = Device(line)
+    await device.sync()
+    device.update("accounts", made, name="Till")
+    device.delete("accounts", made)
+    results = (await device.push())["results"]
+    assert [(r["status"], r.get("code")) for r in results] == [("applied", None), ("conflict", "referenced")]
+    await device.pull()
+    assert device.row("accounts", made)["name"] == "Till"
+    assert comparable_rows(device.held()) == comparable_rows(Oracle(admin).rows(owner.company_id))

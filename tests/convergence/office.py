@@ -36,7 +36,7 @@ class Office:
         table = rng.choice(EDITED)
         ids = [row[0] for row in self.sql.rows(f"SELECT id FROM {table} WHERE company_id = %s ORDER BY id", self.company_id)]
         roll = rng.random()
-        if not ids or roll < 0.3:
+        if not ids or roll < 0.2:
             return await self._send("POST", table, None, None, _new_row(table, rng))
         record_id = rng.choice(ids)
         if_match = await self._version(table, record_id, rng)
@@ -80,15 +80,15 @@ class Office:
         return await self.person.post("/api/sync/resolve", body, headers={"X-Request-Id": _request_id()})
 
     async def _version(self, table: str, record_id: int, rng: Random) -> int | None:
-        """None, what a read shows now, or a version that the record once had."""
+        """None, what a read shows now, or the first version that the record had."""
         roll = rng.random()
-        if roll < 0.25:
+        if roll < 0.15:
             return None
-        if roll < 0.75:
+        if roll < 0.5:
             reply = await self.person.get(f"/api/{table}/{record_id}?company_id={self.company_id}")
             return reply.body.get("version") if reply.status == 200 else None
         known = [row[0] for row in self.sql.rows(_VERSIONS, self.company_id, table, record_id)]
-        return rng.choice(known) if known else None
+        return min(known, default=None)
 
     async def _send(self, method: str, table: str, record_id: int | None, if_match: int | None, body: Row | None) -> str:
         request_id = _request_id()

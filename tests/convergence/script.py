@@ -20,7 +20,7 @@ EDITED = ("products", "parties", "payment_accounts", "item_categories", "units_o
 CLERK_ROLES = ("sales", "viewer", "accountant", "admin")
 PLAIN = Trip()
 CLOCK_OFFSETS_S = (0, 0, 90, -90, 40_000_000, -300_000_000)
-DAY_MOVES = (14, 28)
+DAY_MOVES = (12, 24)
 TRAVELLERS = 0.3
 EXTRAS_PER_RUN = 3
 REDIS_STOPS = 0.1
@@ -160,6 +160,8 @@ def _evening(rng: Random, extras: tuple[Extra, ...], phones: int) -> list[Move]:
     if Extra.BOOKS in extras:
         moves.append(Move("lock books", rng.randrange(COMPANIES), _seed(rng)))
         moves += [Move(rng.choice(("void", "amend")), who, _seed(rng)) for who in range(phones)]
+    if Extra.ENDPOINTS in extras:
+        moves += [Move("endpoint", company, _seed(rng)) for company in range(COMPANIES)]
     if Extra.CONFLICTS in extras:
         moves += [_sync(rng, extras, who, is_hasty=False) for who in range(phones)]
         moves += [Move("resolve", company, _seed(rng)) for company in range(COMPANIES)]

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 
 import msgspec
 
+from schema.columns import ID_MAX
 from schema.versions import EMPTY_HEAD
 
 RECENT_CURSORS_MAX = 64
+NEWER_THAN_ALL = ID_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class TableDelivery:
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
     The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
     `floor`: the server's `min_version` when this table last began from 0; 0 where it never did. `recent_head`, `earlier_head`: the
-    server's head, at least, when the first of `recent` and of `earlier` was answered.
+    server's head, at least, when the first of `recent` and of `earlier` was answered. `again`: the head when the device, which had
+    the table, began it from 0 once more, so that its own changes up to there are news to it; until it does, newer than all.
     """
 
     answered: int
@@ -40,6 +43,7 @@ class TableDelivery:
     floor: int = 0
     recent_head: int = 0
     earlier_head: int = 0
+    again: int = 0
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int, *, head: int, floor: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`;
@@ -68,7 +72,8 @@ class TableDelivery:
         if last_version is None:
             return begun
         given = self.given_at(last_version)
-        return replace(begun, answered=given, delivered=given, sure=given)
+        again = NEWER_THAN_ALL if last_version == 0 else begun.again
+        return replace(begun, answered=given, delivered=given, sure=given, again=again)
 
     def given_at(self, last_version: int) -> int:
         """Return up to where a device at `last_version` was given this table. One that asks from where it asked before may not have
@@ -143,7 +148,8 @@ class Deliveries:
         that now may be seen was given without them: both count as never given, so that they arrive whole.
         """
         gained = set(restricted) if sees_restricted and not self.has_restricted else set()
-        tables = {t: TableDelivery(0, 0) if t in gained or t not in readable else known for t, known in self.tables.items()}
+        lost = TableDelivery(0, 0, again=NEWER_THAN_ALL)
+        tables = {t: lost if t in gained or t not in readable else known for t, known in self.tables.items()}
         return replace(self, tables=tables, has_restricted=sees_restricted)
 
     def in_epoch(self, epoch: int, tables: Iterable[str], last_version: int) -> Deliveries:
@@ -152,6 +158,11 @@ class Deliveries:
             return self
         cut = {name: self.tables[name].cut(last_version) for name in tables if name in self.tables}
         return replace(self, tables={**self.tables, **cut}, epoch=epoch)
+
+    def knows_own(self, table: str, version: int, sent: int) -> bool:
+        """Whether a device that pulls from `sent` surely holds what it made itself at `version`: not where it began anew since."""
+        known = self.tables.get(table)
+        return known is None or (sent > 0 and version > known.again)
 
     def cursor_for(self, tables: Iterable[str], last_version: int) -> int:
         """Return where a page for these tables starts: `last_version`, lowered to what each of them was answered for.
@@ -196,8 +207,11 @@ class Deliveries:
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            known = new.get(table) or TableDelivery(0, 0, first, recent_head=last_version)
-            new[table] = known.pulled(last_version, cursor, sent, told, head=head, floor=min_version)
+            known = new.get(table)
+            again = known is not None and (sent == 0 or known.again == NEWER_THAN_ALL)
+            begun = known or TableDelivery(0, 0, first, recent_head=last_version)
+            pulled = begun.pulled(last_version, cursor, sent, told, head=head, floor=min_version)
+            new[table] = replace(pulled, again=head) if again else pulled
         if last_version:
             return replace(self, tables=new)
         fresh_head = head if not self.tables else self.fresh_head
@@ -258,6 +272,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     floor: int = 0
     recent_head: int = 0
     earlier_head: int = 0
+    again: int = 0
 
 
 _FIELDS = tuple(field.name for field in fields(TableDelivery))
@@ -272,15 +287,11 @@ class _Stored(msgspec.Struct, omit_defaults=True):
 
 def encode(deliveries: Deliveries) -> str:
     """Return the text of sync_deliveries.state."""
-    groups: dict[TableDelivery, list[str]] = {}
+    alike: dict[TableDelivery, list[str]] = {}
     for name, table in deliveries.tables.items():
-        groups.setdefault(table, []).append(name)
-    stored = _Stored(
-        [_Group(sorted(names), *(getattr(table, field) for field in _FIELDS)) for table, names in groups.items()],
-        deliveries.fresh_head,
-        deliveries.has_restricted,
-        deliveries.epoch,
-    )
+        alike.setdefault(table, []).append(name)
+    groups = [_Group(sorted(names), *(getattr(table, field) for field in _FIELDS)) for table, names in alike.items()]
+    stored = _Stored(groups, deliveries.fresh_head, deliveries.has_restricted, deliveries.epoch)
     return msgspec.json.encode(stored).decode()
 
 

@@ -10,13 +10,16 @@ from aiohttp import web
 
 from api.db import Database, DatabaseError, Session
 from api.deliveries import Deliveries, decode, encode
+from api.scope import Scope
 from schema.errors import SyncError
 from schema.logs import get_logger
+from schema.tables import TABLES
 
 log = get_logger(__name__)
 
 ROWS_PER_COMMIT_MAX = 200
 ATTEMPTS = 3
+WITH_RESTRICTED = frozenset(table.name for table in TABLES.values() if table.restricted)
 Key = tuple[int, str]
 """company_id, device_id."""
 Update = Callable[[Deliveries], Deliveries]
@@ -94,6 +97,11 @@ async def lock_deliveries(session: Session, company_id: int, device_id: str) -> 
 async def store_deliveries(session: Session, company_id: int, device_id: str, deliveries: Deliveries) -> None:
     """Store a state in the caller's transaction."""
     await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
+
+
+def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:
+    """Return a state as a request of this scope finds it: what it may not read any more, or sees more of, counts as never given."""
+    return deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
 
 
 DELIVERIES = web.AppKey("deliveries", DeliveryStore)

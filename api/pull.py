@@ -12,7 +12,7 @@ from aiohttp import web
 from api.auth import authenticate
 from api.db import Session
 from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, read_deliveries
+from api.delivery_store import DELIVERIES, read_deliveries, seen_by
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, read_page
 from api.heads import LAG, Head, check_cursor, read_head, retention_reset
@@ -24,8 +24,6 @@ from schema.settings import Settings
 from schema.tables import TABLES
 from schema.values import rfc3339_from_us
 from schema.versions import EMPTY_HEAD
-
-WITH_RESTRICTED = frozenset(table.name for table in TABLES.values() if table.restricted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ async def answer_pull(app: web.Application, scope: Scope, pull: PullRequest) -> 
     lag_ms = await app[LAG].read_ms()
     await pass_over_elsewhere(app, pull.device_id, elsewhere, pull.last_version)
     await _record(app, scope, pull, head, deliveries, after, page, cursor, is_changed=deliveries != stored)
-    return _encode(scope, pull, head, page, cursor, lag_ms)
+    return _encode(scope, pull, head, deliveries, page, cursor, lag_ms)
 
 
 def parse_pull(body: dict[str, Any], settings: Settings) -> PullRequest:
@@ -145,8 +143,7 @@ async def _read(
 
 
 def _seen_by(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries) -> Deliveries:
-    seen = deliveries.seen_by(scope.readable, WITH_RESTRICTED, sees_restricted=scope.may_see_restricted)
-    return seen.in_epoch(head.epoch, asked_tables(scope, pull.tables), pull.last_version)
+    return seen_by(scope, deliveries).in_epoch(head.epoch, asked_tables(scope, pull.tables), pull.last_version)
 
 
 async def _record(
@@ -174,9 +171,8 @@ async def _record(
     await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
 
 
-def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, cursor: int, lag_ms: int) -> bytes:
-    me = pull.device_id.encode()
-    rows = [row for row in page.rows if not (pull.no_echo and row.is_exact and row.origin_device_id == me)]
+def _encode(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries, page: Page, cursor: int, lag_ms: int) -> bytes:
+    rows = [row for row in page.rows if not (pull.no_echo and _is_echo(pull, deliveries, row))]
     changes = b",".join(encode_change(row, scope, is_cut=page.is_cut and row is rows[-1]) for row in rows)
     rest = {
         "has_more": page.has_more,
@@ -188,6 +184,12 @@ def _encode(scope: Scope, pull: PullRequest, head: Head, page: Page, cursor: int
     if scope.revoked:
         rest["revoked"] = scope.revoked
     return b'{"success":true,"current_version":%d,"changes":[%b],%b' % (cursor, changes, orjson.dumps(rest)[1:])
+
+
+def _is_echo(pull: PullRequest, deliveries: Deliveries, row: FeedRow) -> bool:
+    """Whether the device surely has this: it made it, it stands exactly as it was sent, and the device did not begin anew since."""
+    is_own = row.is_exact and row.origin_device_id == pull.device_id.encode()
+    return bool(is_own) and deliveries.knows_own(row.table.decode(), row.version, pull.last_version)
 
 
 def encode_change(row: FeedRow, scope: Scope, *, is_cut: bool = False) -> bytes:

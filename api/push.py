@@ -18,7 +18,7 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
 from api.db import Session
-from api.delivery_store import lock_deliveries, read_deliveries, store_deliveries
+from api.delivery_store import lock_deliveries, read_deliveries, seen_by, store_deliveries
 from api.devices import lock_device
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities
@@ -93,7 +93,9 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
     # Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
     latest = await lock_deliveries(session, scope.company_id, push.device_id)
-    await store_deliveries(session, scope.company_id, push.device_id, latest.push_begun(push.last_version))
+    # A table that was lost is noted here too: what is refused in it is not told, so it must come whole should it be gained again.
+    begun = seen_by(scope, latest).push_begun(push.last_version)
+    await store_deliveries(session, scope.company_id, push.device_id, begun)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 
@@ -145,7 +147,7 @@ async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[
         return verdicts
     await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
     context.rows.undo_to(mark)
-    return [_undone(context, change, verdicts) for change in group]
+    return [await _undone(context, change, verdicts) for change in group]
 
 
 async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
@@ -165,15 +167,15 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
     return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
 
 
-def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+async def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
         return replace(own, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
-    record_id = existing_id(context, change)
+    record_id = await existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
-    refused = Refused("group_refused", message, is_retryable=True, details={"refused_by": cause.change.seq})
+    refused = Refused("group_refused", message, is_retryable=cause.is_retryable, details={"refused_by": cause.change.seq})
     return refusal(change, refused, record_id=record_id)
 
 

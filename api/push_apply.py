@@ -33,7 +33,7 @@ async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[V
         try:
             table = _check(context.scope, change)
         except Refused as refused:
-            verdicts[change.seq] = refusal(change, refused)
+            verdicts[change.seq] = await _refused(context, change, refused)
     if table is not None:
         for verdict in await insert_records(context, table, [change for change in run if change.seq not in verdicts]):
             verdicts[verdict.change.seq] = verdict
@@ -44,8 +44,7 @@ async def _apply(context: PushContext, change: PushedChange) -> Verdict:
     try:
         table = _check(context.scope, change)
     except Refused as refused:
-        record_id = existing_id(context, change) if refused.code == "forbidden" else None
-        return refusal(change, refused, record_id=record_id)
+        return await _refused(context, change, refused)
     record_id = None
     try:
         if change.operation == Operation.INSERT:
@@ -59,6 +58,11 @@ async def _apply(context: PushContext, change: PushedChange) -> Verdict:
         return await delete_record(context, table, change, record_id)
     except Refused as refused:
         return refusal(change, refused, record_id=record_id)
+
+
+async def _refused(context: PushContext, change: PushedChange, refused: Refused) -> Verdict:
+    """Refused before its row was looked at: the device is told the row all the same, else it would believe what it sent."""
+    return refusal(change, refused, record_id=await existing_id(context, change))
 
 
 def _check(scope: Scope, change: PushedChange) -> Table:

@@ -79,8 +79,10 @@ async def was_ever_here(context: PushContext, table: Table, record_id: int) -> b
     return await context.session.fetch_one(_KNOWN_RECORD, params) is not None
 
 
-def existing_id(context: PushContext, change: PushedChange) -> int | None:
-    """Return the record of a change that was refused before its row was looked at, where there is one that this user may read."""
+async def existing_id(context: PushContext, change: PushedChange) -> int | None:
+    """Return the record of a change that was refused before its row was looked at, where there is one, or once was, that this user
+    may read.
+    """
     table = TABLES.get(change.table)
     if table is None or table.name not in context.scope.readable:
         return None
@@ -89,7 +91,10 @@ def existing_id(context: PushContext, change: PushedChange) -> int | None:
         if record_id is not None:
             return record_id
         record_id = change.record_id
-    return record_id if context.rows.get(table, record_id) is not None else None
+    if record_id is None:
+        return None
+    is_known = context.rows.get(table, record_id) is not None or await was_ever_here(context, table, record_id)
+    return record_id if is_known else None
 
 
 def defaults_of(table: Table) -> Row:

@@ -33,10 +33,10 @@ async def store_pushed(context: PushContext, verdicts: Iterable[Verdict]) -> Non
 
 
 async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) -> None:
-    """Ask for the rows that are not what was sent though the push changed nothing: so even a client that is long past the winning
-    edit, and ignores results, falls back to the server's row (contract §2.6).
+    """Ask for the rows that are not what was sent though the push made no change of them that is news to the device: so even a
+    client that is long past the winning edit, and ignores results, falls back to the server's row (contract §2.6).
     """
-    changed = {(v.change.table, v.record_id) for v in verdicts if v.is_change}
+    changed = {(v.change.table, v.record_id) for v in verdicts if v.is_change and not v.is_exact}
     told = {(v.change.table, v.record_id) for v in verdicts if v.is_told and v.record_id is not None}
     for table, record_id in sorted(told - changed):
         if table in context.scope.readable:

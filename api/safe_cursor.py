@@ -15,8 +15,12 @@ from schema.versions import EMPTY_HEAD, epoch_of
 _NOT_GIVEN = """
 FROM sync_changes
 WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL OR for_device = %s)
-    AND NOT (is_exact AND origin_device_id <=> %s) AND ({tables})
+    AND ({tables})
 """
+_OF_TABLES = "(version > %s AND table_name IN ({names}) AND NOT (is_exact AND origin_device_id <=> %s AND version > %s))"
+
+Floor = tuple[int, int]
+"""Up to where a table was given, and from where on its own exact changes are no news to the device (`TableDelivery.again`)."""
 
 
 async def read_safe_cursor(
@@ -29,15 +33,15 @@ async def read_safe_cursor(
     missed deletions that are gone stays below `min_version`: its next pull is told to start again.
     """
     is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
-    given = {name: table.sure for name, table in deliveries.tables.items() if name in scope.readable}
+    given = {name: (table.sure, table.again) for name, table in deliveries.tables.items() if name in scope.readable}
     late = {name: given[name] for name in deliveries.late(head.min_version) if name in given}
     if not given:
         believed = last_version if last_version is not None and is_known else 0
-        given = {name: believed for name in TABLES if name in scope.readable}
+        given = {name: (believed, 0) for name in TABLES if name in scope.readable}
         late = given if 0 < believed < head.min_version else {}
     if late and len(late) == len(given):
-        return max(min(late.values()), EMPTY_HEAD)
-    given = {name: version for name, version in given.items() if name not in late}
+        return max(min(version for version, _ in late.values()), EMPTY_HEAD)
+    given = {name: floor for name, floor in given.items() if name not in late}
     if not given:
         return head.version
     not_given, params = _not_given(scope, device_id, given, head)
@@ -45,7 +49,7 @@ async def read_safe_cursor(
     return head.version if row is None else int(row[0]) - 1
 
 
-async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> int:
+async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> int:
     """Return how many changes, up to the head, a device has yet to be given that was given each table up to a version."""
     if not given:
         return 0
@@ -54,20 +58,14 @@ async def count_not_given(session: Session, scope: Scope, device_id: str, given:
     return int(row[0]) if row else 0
 
 
-def _not_given(scope: Scope, device_id: str, given: Mapping[str, int], head: Head) -> tuple[str, list[Any]]:
+def _not_given(scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> tuple[str, list[Any]]:
     """The FROM and WHERE, and their parameters, of the changes that are beyond `given` and not the device's own exact ones."""
-    floors: dict[int, list[str]] = {}
-    for name, version in given.items():
-        floors.setdefault(version, []).append(name)
+    alike: dict[Floor, list[str]] = {}
+    for name, floor in given.items():
+        alike.setdefault(floor, []).append(name)
     conditions, params = [], []
-    for version, names in floors.items():
-        conditions.append(f"(version > %s AND table_name IN ({', '.join('%s' for _ in names)}))")
-        params += [version, *names]
-    return _NOT_GIVEN.format(tables=" OR ".join(conditions)), [
-        scope.company_id,
-        min(floors),
-        head.version,
-        device_id,
-        device_id,
-        *params,
-    ]
+    for (version, again), names in alike.items():
+        conditions.append(_OF_TABLES.format(names=", ".join("%s" for _ in names)))
+        params += [version, *names, device_id, again]
+    lowest = min(version for version, _ in alike)
+    return _NOT_GIVEN.format(tables=" OR ".join(conditions)), [scope.company_id, lowest, head.version, device_id, *params]

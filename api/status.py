@@ -54,8 +54,8 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
     head = await read_head(session)
     row = await session.fetch_one(_READ, (scope.company_id, device_id))
     deliveries = decode(row[0] if row else None)
-    given = {name: table.delivered for name, table in deliveries.tables.items() if name in scope.readable}
-    asked = given or {name: 0 for name in TABLES if name in scope.readable}
+    given = {name: (table.delivered, table.again) for name, table in deliveries.tables.items() if name in scope.readable}
+    asked = given or {name: (0, 0) for name in TABLES if name in scope.readable}
     pending = await count_not_given(session, scope, device_id, asked, head)
     last_pull_at = row[1] if row else None
     cursor = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=None)
@@ -64,7 +64,7 @@ async def _read_status(session: Session, scope: Scope, device_id: str) -> dict[s
         cursor = await read_safe_cursor(session, scope, device_id, deliveries, head)
     return {
         "device_id": device_id,
-        "last_sync_version": min(given.values(), default=0),
+        "last_sync_version": min((version for version, _ in given.values()), default=0),
         "current_version": cursor,
         "pending_changes": pending,
         "is_synced": bool(given) and pending == 0 and not is_lost,

@@ -1,13 +1,15 @@
 """A device as the contract tells it: an offline store with an outbox, over HTTP, in two habits.
 
 *naive* knows the plan's fields only: sends whole rows, stores `current_version` of every answer, pulls once a sync, ignores
-`results`. *full* sends only what changed with its base version, reads `results`, and pulls until nothing is left.
+`results`, and keeps what it takes row by row. *full* sends only what changed with its base version, reads `results`, pulls until
+nothing is left, drops the tables that were revoked, and keeps an answer in one transaction.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +19,7 @@ import aiohttp
 
 from schema.tables import TABLES
 from tests.oracle import Row, Rows
+from tests.store import Shelf, Store
 
 Change = dict[str, Any]
 Key = tuple[str, int]
@@ -37,13 +40,17 @@ class Refused(Exception):
 
 @dataclass
 class Line:
-    """One device's end of the line: pulls and pushes as they are, nothing remembered."""
+    """One device's end of the line: pulls and pushes as they are, nothing remembered.
+
+    Somebody with one company need not name it.
+    """
 
     http: aiohttp.ClientSession
     url: str
     token: str
     device_id: str
     company_id: int | None = None
+    names_company: bool = True
 
     async def ask(self, path: str, body: Any, **more: Any) -> dict[str, Any]:
         """POST a body and return the answer's. Raises Refused."""
@@ -91,7 +98,7 @@ class Line:
         return status
 
     def _envelope(self) -> dict[str, Any]:
-        return {"device_id": self.device_id, **({"company_id": self.company_id} if self.company_id else {})}
+        return {"device_id": self.device_id, **({"company_id": self.company_id} if self.company_id and self.names_company else {})}
 
 
 _stamps = itertools.count()
@@ -129,47 +136,66 @@ class Habit(StrEnum):
 
 @dataclass
 class Device:
-    """Rows by server id, drafts by local id until they have one, and what is still to be sent."""
+    """Rows by server id, drafts by local id until they have one, and what is still to be sent, all in `store`.
+
+    A record with unsent changes is the device's own until they are sent: of what is pulled a naive device takes only the columns
+    that it does not have itself, a full one puts its changes over it.
+    """
 
     line: Line
     habit: Habit = Habit.NAIVE
-    cursor: int = 0
-    rows: dict[Key, Row] = field(default_factory=dict)
-    versions: dict[Key, int] = field(default_factory=dict)
-    drafts: dict[LocalKey, Row] = field(default_factory=dict)
-    ids: dict[LocalKey, int] = field(default_factory=dict)
-    outbox: list[Change] = field(default_factory=list)
-    refused: list[Change] = field(default_factory=list)
     clock: Callable[[], str] = stamp
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    store: Store = field(default_factory=Store)
 
     @property
     def is_naive(self) -> bool:
         return self.habit is Habit.NAIVE
 
-    def insert(self, table: str, **data: Any) -> str:
+    @property
+    def cursor(self) -> int:
+        return int(self.store.state.get("cursor", 0))
+
+    @cursor.setter
+    def cursor(self, version: int) -> None:
+        self.store.state["cursor"] = version
+
+    @property
+    def rows(self) -> Shelf:
+        """Live rows by table and server id."""
+        return self.store.rows
+
+    @property
+    def drafts(self) -> Shelf:
+        """Rows that have no server id yet, by table and local id."""
+        return self.store.drafts
+
+    @property
+    def outbox(self) -> Shelf:
+        """Changes that are still to be sent, by their number."""
+        return self.store.outbox
+
+    def insert(self, table: str, *, group: str | None = None, **data: Any) -> str:
         """Make a record offline; returns its local id, by which other records may refer to it."""
-        local_id = f"temp_{next(self._numbers):03d}"
-        self.drafts[table, local_id] = dict(data)
-        self._send("INSERT", table, local_id, data)
+        local_id = f"temp_{self.store.next_number('local id'):03d}"
+        self.drafts[table, local_id] = data
+        self._send("INSERT", table, local_id, data, group)
         return local_id
 
-    def update(self, table: str, record: int | str, **data: Any) -> None:
+    def update(self, table: str, record: int | str, *, group: str | None = None, **data: Any) -> None:
         """Edit a record that the device holds, by server id or by local id."""
-        row = self._held(table, record)
-        before = dict(row)
-        row.update(data)
+        before = self.row(table, record)
+        row = {**before, **data}
         key = self._id(table, record)
+        self._hold(table, record, row)
         if self.is_naive:
             sent = {**row, **({"id": key} if key is not None else {})}
-            self._send("UPDATE", table, record if isinstance(record, str) else f"row_{record}", sent)
+            self._send("UPDATE", table, record if isinstance(record, str) else f"row_{record}", sent, group)
         else:
             changed = {name: value for name, value in data.items() if before.get(name) != value}
-            self._send("UPDATE", table, record if isinstance(record, str) else None, changed, **self._named(table, key))
+            self._send("UPDATE", table, record if isinstance(record, str) else None, changed, group, **self._named(table, key))
 
     def delete(self, table: str, record: int | str) -> None:
         """Delete a record that the device holds."""
-        self._held(table, record)
         key = self._id(table, record)
         if key is not None:
             del self.rows[table, key]
@@ -177,7 +203,7 @@ class Device:
             del self.drafts[table, str(record)]
         data = {"id": key} if self.is_naive and key is not None else {}
         more = {} if self.is_naive else self._named(table, key)
-        self._send("DELETE", table, record if isinstance(record, str) else None, data, **more)
+        self._send("DELETE", table, record if isinstance(record, str) else None, data, None, **more)
 
     async def sync(self) -> None:
         """Push, then pull; where the push fails, nothing is pulled."""
@@ -186,98 +212,142 @@ class Device:
 
     async def push(self, *, is_answer_lost: bool = False) -> dict[str, Any]:
         """Send the outbox in one request. Raises ConnectionError where the answer is lost; the outbox is kept then."""
-        if not self.outbox:
+        sent = dict(self.outbox.listed())
+        if not sent:
             return {}
-        sent = list(self.outbox)
-        more = {} if self.is_naive else {"last_version": self.cursor, "sent_at": self.clock()}
-        answer = await self.line.push(*sent, **more)
+        answer = await self.line.push(*sent.values(), **self.push_fields())
         if is_answer_lost:
             raise ConnectionError("the answer was lost")
-        self.outbox = self.outbox[len(sent) :]
-        if self.is_naive:
-            self._take_mappings(sent, answer["id_mappings"])
-        else:
-            self._take_results(sent, answer["results"])
-        self.cursor = answer["current_version"]
+        self.take_pushed(sent, answer)
         return answer
+
+    def push_fields(self) -> dict[str, Any]:
+        """What a push says beside its changes."""
+        return {} if self.is_naive else {"last_version": self.cursor, "sent_at": self.clock()}
+
+    def take_pushed(self, sent: dict[int, Change], answer: dict[str, Any]) -> None:
+        """Take over the answer to a push of these changes of the outbox. Of a naive device every change stays whose record has no
+        server id yet; of a full one every rejected change that may be sent again.
+        """
+        with self._at_once():
+            if self.is_naive:
+                self._take_mappings(sent, answer["id_mappings"])
+            else:
+                self._take_results(sent, answer["results"])
+            self.cursor = answer["current_version"]
 
     async def pull(self, **more: Any) -> dict[str, Any]:
         """One page for a naive device, all of them for a full one; returns the last answer."""
         while True:
             page = await self.line.pull(self.cursor, **more)
-            for change in page["changes"]:
-                self._take(change)
-            self.cursor = page["current_version"]
-            for table in () if self.is_naive else page.get("revoked", ()):
-                self._drop(table)
+            self.take_page(page)
             if self.is_naive or not page["has_more"]:
                 return page
 
     def reset(self) -> None:
         """Start again after a 410: the server's rows go, what is unsent stays."""
-        self.rows.clear()
-        self.versions.clear()
-        self.cursor = 0
+        with self._at_once():
+            self.rows.clear()
+            self.store.versions.clear()
+            self.cursor = 0
+
+    def take_page(self, page: dict[str, Any]) -> None:
+        """Take over the answer to a pull."""
+        with self._at_once():
+            for change in page["changes"]:
+                self._take(change)
+            for table in () if self.is_naive else page.get("revoked", ()):
+                self._drop(table)
+            self.cursor = page["current_version"]
 
     def held(self) -> Rows:
         """Live rows by table and server id; drafts are not among them."""
         found: Rows = {}
-        for (table, record_id), row in self.rows.items():
+        for (table, record_id), row in self.rows.listed():
             found.setdefault(table, {})[record_id] = row
         return found
 
     def row(self, table: str, record: int | str) -> Row:
         """One row or draft."""
-        return self._held(table, record)
+        key = self._id(table, record)
+        row: Row = self.rows[table, key] if key is not None else self.drafts[table, str(record)]
+        return row
 
-    def _send(self, operation: str, table: str, local_id: str | None, data: Row, **more: Any) -> None:
-        named = {"local_id": local_id} if local_id is not None else {}
-        change = {"table": table, **named, "operation": operation, "data": dict(data), "timestamp": self.clock(), **more}
-        self.outbox.append(change)
+    def _at_once(self) -> Any:
+        return nullcontext() if self.is_naive else self.store.transaction()
+
+    def _hold(self, table: str, record: int | str, row: Row) -> None:
+        key = self._id(table, record)
+        if key is not None:
+            self.rows[table, key] = row
+        else:
+            self.drafts[table, str(record)] = row
+
+    def _send(self, operation: str, table: str, local_id: str | None, data: Row, group: str | None, **more: Any) -> None:
+        named = {**({"local_id": local_id} if local_id is not None else {}), **({"group": group} if group is not None else {})}
+        change = {"table": table, **named, "operation": operation, "data": data, "timestamp": self.clock(), **more}
+        self.outbox[self.store.next_number("outbox")] = change
 
     def _named(self, table: str, record_id: int | None) -> dict[str, Any]:
         if record_id is None:
             return {}
-        version = self.versions.get((table, record_id))
+        version = self.store.versions.get((table, record_id))
         return {"record_id": record_id, **({"base_version": version} if version is not None else {})}
 
     def _id(self, table: str, record: int | str) -> int | None:
-        return self.ids.get((table, record)) if isinstance(record, str) else record
-
-    def _held(self, table: str, record: int | str) -> Row:
-        key = self._id(table, record)
-        return self.rows[table, key] if key is not None else self.drafts[table, str(record)]
+        return self.store.ids.get((table, record)) if isinstance(record, str) else record
 
     def _take(self, change: Change) -> None:
         key = (change["table"], change["record_id"])
+        unsent = [edit for _, edit in self.outbox.listed() if (edit["table"], self._target(edit)) == key]
+        if unsent and self.is_naive:
+            if key in self.rows:
+                self.rows[key] = {**change["data"], **self.rows[key]}
+            return
         if change["operation"] == "DELETE":
             self.rows.pop(key, None)
         else:
             self.rows[key] = change["data"]
-        self.versions[key] = change["version"]
+        self.store.versions[key] = change["version"]
         if not self.is_naive and change["device_id"] == self.line.device_id:
-            self._map(change["table"], change["local_id"], change["record_id"])
+            self._map({(change["table"], change["local_id"]): change["record_id"]})
+        for edit in unsent:
+            if edit["operation"] == "DELETE":
+                self.rows.pop(key, None)
+            elif key in self.rows:
+                self.rows[key] = {**self.rows[key], **{n: v for n, v in edit["data"].items() if n != "id"}}
 
-    def _take_mappings(self, sent: list[Change], mappings: dict[str, int]) -> None:
-        """A naive device keeps an INSERT without a mapping: it is unsent work."""
-        for change in sent:
-            if change["operation"] != "INSERT":
-                continue
-            if change["local_id"] in mappings:
-                self._map(change["table"], change["local_id"], mappings[change["local_id"]])
-            else:
-                self.outbox.insert(0, change)
+    def _target(self, change: Change) -> int | None:
+        """The server id of a change's record, as far as the device knows it."""
+        local = self.store.ids.get((change["table"], change.get("local_id") or ""))
+        if change["operation"] == "INSERT":
+            return local
+        named: int | None = change.get("record_id") or change["data"].get("id")
+        return named if named is not None else local
 
-    def _take_results(self, sent: list[Change], results: list[dict[str, Any]]) -> None:
-        for change, result in zip(sent, results, strict=True):
-            if result["record_id"] is not None and change["operation"] == "INSERT":
-                self._map(change["table"], change["local_id"], result["record_id"])
+    def _take_mappings(self, sent: dict[int, Change], mappings: dict[str, int]) -> None:
+        """An INSERT without a mapping stays unsent work, and so does what was done to the record after it."""
+        made = [change for change in sent.values() if change["operation"] == "INSERT" and change["local_id"] in mappings]
+        self._map({(change["table"], change["local_id"]): mappings[change["local_id"]] for change in made})
+        for number, change in sent.items():
+            if self._target(change) is not None:
+                self.outbox.pop(number, None)
+
+    def _take_results(self, sent: dict[int, Change], results: list[dict[str, Any]]) -> None:
+        answered = list(zip(sent.items(), results, strict=True))
+        made = [(change, result) for (_, change), result in answered if change["operation"] == "INSERT" and result["record_id"]]
+        self._map({(change["table"], change["local_id"]): result["record_id"] for change, result in made})
+        for (number, change), result in answered:
             if "server_data" in result:
                 self._take_told(change["table"], result)
             elif result.get("version") is not None:
-                self.versions[change["table"], result["record_id"]] = result["version"]
+                self.store.versions[change["table"], result["record_id"]] = result["version"]
+            if result["status"] == "rejected" and result["retryable"]:
+                continue
+            self.outbox.pop(number, None)
             if result["status"] == "rejected":
-                self._take_rejected(change, result)
+                self.store.refused[number] = {**change, "code": result["code"]}
+                self.drafts.pop((change["table"], change.get("local_id", "")), None)
 
     def _take_told(self, table: str, result: dict[str, Any]) -> None:
         key = (table, result["record_id"])
@@ -285,31 +355,32 @@ class Device:
             self.rows.pop(key, None)
         else:
             self.rows[key] = result["server_data"]
-        self.versions[key] = result["server_version"]
+        self.store.versions[key] = result["server_version"]
 
-    def _take_rejected(self, change: Change, result: dict[str, Any]) -> None:
-        if result["retryable"]:
-            self.outbox.append(change)
-            return
-        self.refused.append({**change, "code": result["code"]})
-        self.drafts.pop((change["table"], change.get("local_id", "")), None)
-
-    def _map(self, table: str, local_id: str, record_id: int) -> None:
-        """A record has its server id from here on, in its own row and wherever others refer to it."""
-        self.ids[table, local_id] = record_id
-        draft = self.drafts.pop((table, local_id), None)
-        if draft is not None:
-            self.rows.setdefault((table, record_id), {**draft, "id": record_id})
-        for name, row in self._all_rows():
-            for column, target in TABLES[name].references.items():
-                if target == table and row.get(column) == local_id:
-                    row[column] = record_id
-
-    def _all_rows(self) -> Iterator[tuple[str, Row]]:
-        yield from ((table, row) for (table, _), row in self.rows.items())
-        yield from ((table, row) for (table, _), row in self.drafts.items())
-        yield from ((change["table"], change["data"]) for change in self.outbox)
+    def _map(self, ids: dict[LocalKey, int]) -> None:
+        """Records have their server ids from here on, in their own rows and wherever others refer to them."""
+        new = {key: record_id for key, record_id in ids.items() if key not in self.store.ids}
+        for (table, local_id), record_id in new.items():
+            self.store.ids[table, local_id] = record_id
+            draft = self.drafts.pop((table, local_id), None)
+            if draft is not None:
+                self.rows.setdefault((table, record_id), {**draft, "id": record_id})
+        for shelf in (self.rows, self.drafts) if new else ():
+            for key, row in shelf.listed():
+                if _relink(key[0], row, new):
+                    shelf[key] = row
+        for number, change in self.outbox.listed() if new else ():
+            if _relink(change["table"], change["data"], new):
+                self.outbox[number] = change
 
     def _drop(self, table: str) -> None:
         for key in [key for key in self.rows if key[0] == table]:
             del self.rows[key]
+
+
+def _relink(name: str, row: Row, ids: dict[LocalKey, int]) -> bool:
+    """Put server ids in place of local ones; tell whether there was any."""
+    references = {column: (target, row.get(column)) for column, target in TABLES[name].references.items()}
+    found = {column: ids[key] for column, key in references.items() if key in ids}
+    row.update(found)
+    return bool(found)

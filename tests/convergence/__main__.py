@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+
+import uvloop
 
 from tests.convergence.lab import open_lab
 from tests.convergence.run import RunFailed, run_seeds
@@ -27,7 +28,7 @@ def main() -> int:
     args = parser.parse_args()
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
     with tempfile.TemporaryDirectory() as directory, Stack(Path(directory)) as stack:
-        return asyncio.run(_run(stack, list(seeds), args.failures, args.lanes))
+        return uvloop.run(_run(stack, list(seeds), args.failures, args.lanes))
 
 
 async def _run(stack: Stack, seeds: list[int], failures_max: int, lanes: int) -> int:

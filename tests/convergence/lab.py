@@ -7,16 +7,18 @@ The patient worker waits for the tailer after a push, as in production. The hast
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
+from api.scope import SCOPES
+from cli.embedded import RedisServer
 from cli.embedded.process import Child
 from schema.settings import Settings
 from tests.api.conftest import Api, Person
 from tests.api.tills import open_api
+from tests.convergence.people import Staff, hire
 from tests.device import Line
 from tests.oracle import Oracle
 from tests.servers import Database, Stack
@@ -25,8 +27,6 @@ from tests.sql_client import SqlClient
 FAST = {"user_requests_per_second": 1_000_000, "device_requests_per_second": 1_000_000, "signin_attempts_per_minute": 1_000_000}
 WAIT_SECONDS = 60
 SMALL_PAGES = {"push_wait_ms_max": 0, "page_changes_default": 5, "page_changes_max": 8}
-RUNS_PER_PERSON = 20
-_numbers = itertools.count(1)
 
 
 @dataclass
@@ -37,7 +37,9 @@ class Lab:
     tailer: Child
     patient: Api
     hasty: Api
+    redis: RedisServer | None
     pauses: int = 0
+    redis_stops: int = 0
     checked_version: int = 1
     checking: Lock = field(default_factory=Lock)
 
@@ -63,39 +65,45 @@ class Lab:
         self.tailer.kill()
         self.tailer.start()
 
+    def stop_redis(self) -> None:
+        """Until every stop was taken back. Does nothing where Redis is not ours."""
+        self.redis_stops += 1
+        if self.redis is not None and self.redis_stops == 1:
+            self.redis.stop()
+
+    def start_redis(self) -> None:
+        """Take back one stop."""
+        self.redis_stops -= 1
+        if self.redis is not None and self.redis_stops == 0:
+            self.redis.start()
+
+    def forget_roles(self) -> None:
+        """Roles and capabilities were changed by plain SQL: let the two seconds pass that a worker may keep them."""
+        for worker in (self.patient, self.hasty):
+            worker.app[SCOPES].forget()
+
+    def worker(self, *, is_hasty: bool) -> Person:
+        """Nobody in particular, at one of the workers."""
+        return (self.hasty if is_hasty else self.patient).nobody
+
     def at(self, line: Line, *, is_hasty: bool) -> Line:
         """The same device at one of the workers."""
-        nobody = (self.hasty if is_hasty else self.patient).nobody
+        nobody = self.worker(is_hasty=is_hasty)
         return replace(line, http=nobody.http, url=nobody.url)
 
 
 @dataclass
 class Desk:
-    """`sql` is a plain writer, `admin` reads for the checks.
-
-    `people`: one works in the first company, one in the second, one in both. They are renewed now and then, since each of their
-    companies makes finding their memberships slower.
-    """
+    """`sql` is a plain writer, `admin` reads for the checks."""
 
     lab: Lab
     sql: SqlClient
     admin: SqlClient
     oracle: Oracle
-    people: tuple[Person, ...] = ()
-    runs_left: int = 0
 
-    async def open_companies(self) -> list[int]:
-        """Two new companies with `people` in them."""
-        if self.runs_left == 0:
-            self.people = tuple([await self.lab.patient.register() for _ in range(3)])
-            self.runs_left = RUNS_PER_PERSON
-        self.runs_left -= 1
-        companies = [self.admin.company(f"Company {next(_numbers)}") for _ in range(2)]
-        one, two, both = (person.login_id for person in self.people)
-        rows = [(companies[0], one), (companies[1], two), (companies[0], both), (companies[1], both)]
-        values = ", ".join(f"({company}, {login}, 'A Person', 'owner')" for company, login in rows)
-        self.admin.run(f"INSERT INTO users (company_id, login_id, full_name, role) VALUES {values}")
-        return companies
+    def hire(self, clerk_role: str) -> Staff:
+        """Two new companies and their people."""
+        return hire(self.admin, self.lab.patient.nobody, self.lab.settings.jwt_secret, clerk_role)
 
     async def wait_for_tailer(self) -> None:
         """Wait until all that was committed is in the change log."""
@@ -110,4 +118,4 @@ async def open_lab(stack: Stack, database: Database) -> AsyncIterator[Lab]:
         undo.callback(tailer.stop)
         patient = await undo.enter_async_context(open_api(database, **{**FAST, "push_wait_ms_max": WAIT_SECONDS * 1000}))
         hasty = await undo.enter_async_context(open_api(database, **FAST, **SMALL_PAGES))
-        yield Lab(database.settings, tailer, patient, hasty)
+        yield Lab(database.settings, tailer, patient, hasty, stack.redis)

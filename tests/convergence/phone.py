@@ -1,29 +1,34 @@
-"""A device whose line fails: answers and requests get lost, requests are sent twice, the outbox goes in other batches each time."""
+"""A device whose line fails and whose app dies: answers and requests get lost, requests are sent twice, the outbox goes in other
+batches each time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tests.device import Change, Device, Key, LocalKey
-from tests.oracle import Row
+from tests.device import Change, Device, LocalKey
 
 
 class Fault(StrEnum):
-    """What happens to a request on its way."""
+    """What happens to a request on its way, or to the app while it takes over the answer."""
 
     NONE = "none"
     REQUEST_LOST = "request lost"
     ANSWER_LOST = "answer lost"
     DOUBLED = "doubled"
+    APP_DIES = "app dies"
 
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """How one sync goes: its halves, in how many pushes the outbox is sent, what fails, and what the pull asks for."""
+    """How one sync goes: its halves, in how many pushes the outbox is sent, what fails, and what the pull asks for.
+
+    `steps`: how much of an answer an app that dies takes over before.
+    """
 
     pushes: bool = True
     pulls: bool = True
@@ -31,6 +36,7 @@ class Trip:
     push_fault: Fault = Fault.NONE
     pull_fault: Fault = Fault.NONE
     takes_second: bool = False
+    steps: int = 0
     limit: int | None = None
     tables: tuple[str, ...] | None = None
 
@@ -47,16 +53,25 @@ class Witness(Protocol):
 
 @dataclass
 class Phone(Device):
-    """A device of either habit. `name` is for people; a naive one has no `install_id`.
+    """A device of either habit. `name` is for people; a naive one has no `install_id`. `wants` goes with each pull.
 
-    A record with unsent changes is the device's own until they are sent: of what is pulled a naive device takes only the columns
-    that it does not have itself, a full one puts its changes over it.
+    `role` and `tables` (None: all) are what its user and it may, as things are; `spoiled` are local ids of wrong documents.
     """
 
     name: str = ""
     install_id: str = ""
     witness: Witness | None = None
+    wants: dict[str, bool] = field(default_factory=dict)
+    role: str = "owner"
+    tables: frozenset[str] | None = None
+    is_read_only: bool = False
+    spoiled: set[LocalKey] = field(default_factory=set)
     needs_pull: bool = False
+    _steps_left: int | None = None
+
+    @property
+    def company_id(self) -> int:
+        return self.line.company_id or 0
 
     async def travel(self, trip: Trip) -> str:
         """One sync; returns what was heard, for people. A lost answer or request ends it, as a timeout does.
@@ -71,23 +86,28 @@ class Phone(Device):
             return said + (await self._pull(trip) if trip.pulls else "")
         except ConnectionError as lost:
             return f"{lost}"
+        finally:
+            self._steps_left = None
+
+    def push_fields(self) -> dict[str, Any]:
+        more = super().push_fields()
+        return {**more, "install_id": self.install_id} if self.install_id else more
 
     async def _push_all(self, trip: Trip) -> str:
         said = ""
-        outbox, count = list(self.outbox), max(1, min(trip.batches, len(self.outbox)))
+        outbox, count = self.outbox.listed(), max(1, min(trip.batches, len(self.outbox)))
         size = -(-len(outbox) // count)
         for number in range(count if outbox else 0):
-            batch = outbox[number * size : (number + 1) * size]
+            # What the answers so far said of references is in the outbox, not in this list.
+            batch = {seq: self.outbox[seq] for seq, _ in outbox[number * size : (number + 1) * size]}
             if batch:
                 said += await self._push_batch(batch, trip, is_last=(number + 1) * size >= len(outbox))
         return said
 
-    async def _push_batch(self, batch: list[Change], trip: Trip, *, is_last: bool) -> str:
-        more: dict[str, Any] = {} if self.is_naive else {"last_version": self.cursor, "sent_at": self.clock()}
-        if self.install_id:
-            more["install_id"] = self.install_id
+    async def _push_batch(self, batch: dict[int, Change], trip: Trip, *, is_last: bool) -> str:
+        more = self.push_fields()
         fault = trip.push_fault if is_last else Fault.NONE
-        sent = [{**change, "data": dict(change["data"])} for change in batch]
+        sent = list(batch.values())
 
         async def ask() -> dict[str, Any]:
             answer = await self.line.push(*sent, **more)
@@ -96,25 +116,22 @@ class Phone(Device):
             return answer
 
         answer = await _through(ask, fault, "push", takes_second=trip.takes_second)
-        self.outbox = [change for change in self.outbox if not any(change is other for other in batch)]
-        if self.is_naive:
-            self._take_mappings(batch, answer["id_mappings"])
-        else:
-            self._take_results(batch, answer["results"])
-        self.cursor = answer["current_version"]
+        self._steps_left = trip.steps if fault is Fault.APP_DIES else None
+        self.take_pushed(batch, answer)
         told = ", ".join(_said(change, result) for change, result in zip(sent, answer["results"], strict=True))
         return f"pushed [{told}] → {self.cursor}; "
 
     async def _pull(self, trip: Trip) -> str:
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = dict(self.wants)
         if trip.limit is not None:
             more["limit"] = trip.limit
         if trip.tables is not None:
             more["tables"] = list(trip.tables)
         fault, said = trip.pull_fault, ""
         while True:
+            before = self.cursor
 
-            async def ask(cursor: int = self.cursor) -> dict[str, Any]:
+            async def ask(cursor: int = before) -> dict[str, Any]:
                 page = await self.line.pull(cursor, **more)
                 if self.witness is not None:
                     self.witness.pulled(self, page)
@@ -122,51 +139,30 @@ class Phone(Device):
 
             try:
                 page = await _through(ask, fault, "pull", takes_second=trip.takes_second)
+                self._steps_left = trip.steps if fault is Fault.APP_DIES else None
+                self.take_page(page)
             except ConnectionError:
                 self.needs_pull = self.is_naive
                 raise
-            for change in page["changes"]:
-                self._take(change)
-            said += f"pulled {len(page['changes'])} from {self.cursor} → {page['current_version']}; "
-            self.cursor, fault = page["current_version"], Fault.NONE
+            said += f"pulled {len(page['changes'])} from {before} → {page['current_version']}; "
+            fault = Fault.NONE
             if self.is_naive or not page["has_more"]:
                 return said
 
     def _take(self, change: Change) -> None:
-        key = (change["table"], change["record_id"])
-        unsent = list(self._unsent(key))
-        if not unsent:
-            super()._take(change)
-            return
-        if self.is_naive:
-            if key in self.rows:
-                self.rows[key] = {**change["data"], **self.rows[key]}
-            return
+        self._step()
         super()._take(change)
-        for edit in unsent:
-            if edit["operation"] == "DELETE":
-                self.rows.pop(key, None)
-            elif key in self.rows:
-                self.rows[key] = {**self.rows[key], **_own_columns(edit["data"])}
 
-    def _unsent(self, key: Key) -> Iterator[Change]:
-        """Changes in the outbox of a record that has its server id."""
-        for change in self.outbox:
-            if change["table"] == key[0] and key[1] == self._target(change):
-                yield change
+    def _map(self, ids: dict[LocalKey, int]) -> None:
+        super()._map(ids)
+        self._step()
 
-    def _target(self, change: Change) -> int | None:
-        if change["operation"] == "INSERT":
-            return self.ids.get(_local_key(change))
-        named: int | None = change.get("record_id") or change["data"].get("id")
-        return named if named is not None else self.ids.get(_local_key(change))
-
-    def _take_mappings(self, sent: list[Change], mappings: dict[str, int]) -> None:
-        """An INSERT without a mapping stays unsent work, and so does what was done to the record after it."""
-        for change in sent:
-            if change["operation"] == "INSERT" and change["local_id"] in mappings and _local_key(change) not in self.ids:
-                self._map(change["table"], change["local_id"], mappings[change["local_id"]])
-        self.outbox = [change for change in sent if self._target(change) is None] + self.outbox
+    def _step(self) -> None:
+        if self._steps_left is None:
+            return
+        self._steps_left -= 1
+        if self._steps_left < 0:
+            raise ConnectionError("the app died")
 
 
 async def _through(ask: Callable[[], Awaitable[dict[str, Any]]], fault: Fault, what: str, *, takes_second: bool) -> dict[str, Any]:
@@ -183,11 +179,3 @@ async def _through(ask: Callable[[], Awaitable[dict[str, Any]]], fault: Fault, w
 
 def _said(change: Change, result: dict[str, Any]) -> str:
     return " ".join(str(part) for part in (change["table"], result["record_id"], result["status"], result.get("code")) if part)
-
-
-def _local_key(change: Change) -> LocalKey:
-    return change["table"], change.get("local_id") or ""
-
-
-def _own_columns(data: Row) -> Row:
-    return {name: value for name, value in data.items() if name != "id"}

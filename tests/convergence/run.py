@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 from tests.convergence.checks import check_devices, check_log, check_rows
-from tests.convergence.edits import edit, sell, write_sql
+from tests.convergence.documents import amend, sell, void
+from tests.convergence.edits import edit
 from tests.convergence.lab import Desk, Lab
+from tests.convergence.office import Office
+from tests.convergence.people import Staff
 from tests.convergence.phone import Phone, Trip
-from tests.convergence.script import PLAIN, Move, PhoneSpec, Script, write_script
+from tests.convergence.refusals import check_conflicts, check_own_conflicts, check_rejected
+from tests.convergence.script import CLERK_ROLES, PLAIN, Move, PhoneSpec, Script, write_script
 from tests.convergence.witness import Answers, must
+from tests.convergence.writers import lock_books, move_row, open_accounts, write_sql
 from tests.device import Habit, Line
+from tests.oracle import SYNCED, Rows
 
 ROUNDS_MAX = 12
 _NEWEST = "SELECT company_id, MAX(version) FROM sync_changes WHERE company_id IN %s GROUP BY company_id"
-BOTH = 2
+_CHANGE_ROLE = "UPDATE users SET role = '{role}' WHERE company_id = {company} AND login_id = {login}"
+_NARROW = "UPDATE devices SET capabilities = %s WHERE device_id = %s"
+ON_PHONES = {"edit": edit, "sell": sell, "void": void, "amend": amend}
 
 
 class RunFailed(AssertionError):
@@ -35,8 +44,9 @@ class Run:
 
     desk: Desk
     script: Script
-    companies: list[int]
+    staff: Staff
     pauses: int = 0
+    redis_stops: int = 0
     answers: Answers = field(default_factory=Answers)
     phones: list[list[Phone]] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
@@ -45,21 +55,27 @@ class Run:
     def __post_init__(self) -> None:
         self.phones = [self._buy(number, spec) for number, spec in enumerate(self.script.phones)]
 
+    @property
+    def companies(self) -> tuple[int, int]:
+        return self.staff.companies
+
     def _buy(self, number: int, spec: PhoneSpec, edition: int = 1) -> list[Phone]:
         """A phone with nothing on it, one store for each company it works for."""
         companies = range(len(self.companies)) if spec.company is None else [spec.company]
-        person = self.desk.people[BOTH if spec.company is None else spec.company]
+        person = self.staff.of(spec.company, is_clerk=spec.is_clerks)
         is_kept = spec.habit is Habit.FULL and edition > 1
         device_id = f"{self.companies[0]}-{number}" if is_kept else f"{self.companies[0]}-{number}-{edition}"
         clock = _clock(spec)
         return [
             Phone(
-                Line(person.http, person.url, person.token, device_id, self.companies[company]),
+                Line(person.http, person.url, person.token, device_id, self.companies[company], spec.names_company),
                 spec.habit,
                 clock=clock,
                 name=f"phone {number}" + ("" if spec.company is not None else f" in company {company}"),
                 install_id=f"install {edition}" if spec.habit is Habit.FULL else "",
                 witness=self.answers,
+                wants=dict.fromkeys(spec.wants, True),
+                role=self.script.clerk_role if spec.is_clerks else "owner",
             )
             for company in companies
         ]
@@ -68,15 +84,22 @@ class Run:
         """One move; what it did goes into the trace."""
         rng = Random(move.seed)
         match move.kind:
-            case "edit" | "sell":
+            case "edit" | "sell" | "void" | "amend":
                 phone = rng.choice(self.phones[move.who])
-                did = edit(phone, rng) if move.kind == "edit" else sell(phone, rng)
-                self._note(f"{phone.name} {did}")
+                self._note(f"{phone.name} {ON_PHONES[move.kind](phone, rng)}")
             case "sync":
                 await self._sync(rng.choice(self.phones[move.who]), move.trip, is_hasty=move.is_hasty)
-            case "sql":
-                did = await asyncio.to_thread(write_sql, self.desk.sql, self.companies[move.who], rng)
+            case "sql" | "open accounts" | "lock books" | "move row":
+                did = await asyncio.to_thread(self._write_sql, move.kind, move.who, rng)
                 self._note(f"company {move.who}: {did}")
+            case "endpoint" | "resolve":
+                office = self._office(move.who, is_hasty=move.is_hasty)
+                did = await (office.write(rng) if move.kind == "endpoint" else office.resolve(rng))
+                self._note(f"company {move.who}: {did}")
+            case "change role":
+                self._change_role(rng.choice((*CLERK_ROLES, "owner")))
+            case "narrow device":
+                self._narrow(move.who, rng)
             case "reinstall":
                 self._reinstall(move.who)
             case "together":
@@ -84,35 +107,94 @@ class Run:
                 await asyncio.gather(*(self.play(one) for one in move.together))
             case _:
                 self._note(move.kind)
-                self._tailer(move.kind)
+                self._stop_or_go(move.kind)
 
     async def rest(self) -> None:
         """Everybody syncs until a whole round brings nothing new; a device gets a bounded number of syncs."""
         self.end_pauses()
         self._note("at rest:")
+        before = await self._settled()
         for _ in range(ROUNDS_MAX):
-            before = await self._settled()
             for phone in self._all_phones():
                 await self._sync(phone, Trip(), is_hasty=False)
-            if await self._settled() == before:
+            after = await self._settled()
+            if after == before:
                 return
+            before = after
         must(False, f"not quiet after {ROUNDS_MAX} rounds")
 
     def end_pauses(self) -> None:
-        """Let the tailer go on, should the script have stopped it."""
+        """Let the tailer and Redis go on, should the script have stopped them."""
         while self.pauses:
-            self._tailer("resume tailer")
+            self._stop_or_go("resume tailer")
+        while self.redis_stops:
+            self._stop_or_go("start redis")
 
     async def check(self) -> None:
         """Raises Divergence."""
-        oracle = [await asyncio.to_thread(self.desk.oracle.rows, company) for company in self.companies]
-        await check_devices(self._all_phones(), dict(zip(self.companies, oracle, strict=True)), self.answers)
-        await asyncio.to_thread(check_log, self.desk, self.companies, self.answers)
-        await asyncio.to_thread(check_rows, self.desk, self.companies, self.answers)
+        phones = self._all_phones()
+        roles = {(phone.company_id, phone.role) for phone in phones}
+        oracle = {key: await asyncio.to_thread(self.desk.oracle.rows, key[0], role=key[1]) for key in sorted(roles)}
+
+        def expected(phone: Phone) -> Rows:
+            rows = oracle[phone.company_id, phone.role]
+            return {table: found for table, found in rows.items() if phone.tables is None or table in phone.tables}
+
+        await check_devices(phones, expected, self.answers)
+        changes = await asyncio.to_thread(check_log, self.desk, self.companies, self.answers)
+        check_rows(changes, self.answers)
+        for number, company in enumerate(self.companies):
+            await check_conflicts(self._office(number).person, company, self.answers)
+        for phone in (*phones, *self.retired):
+            person = replace(self.desk.lab.worker(is_hasty=False), token=phone.line.token)
+            await check_rejected(phone, person, self.answers)
+            if phone.role != "owner" and phone not in self.retired:
+                await check_own_conflicts(phone, person)
+
+    def _office(self, company: int, *, is_hasty: bool = False) -> Office:
+        person = replace(self.desk.lab.worker(is_hasty=is_hasty), token=self.staff.owners[company].token)
+        return Office(person, self.companies[company], self.desk.admin, self.answers)
+
+    def _write_sql(self, kind: str, who: int, rng: Random) -> str:
+        sql, company = self.desk.sql, self.companies[who]
+        match kind:
+            case "open accounts":
+                return open_accounts(sql, company, rng)
+            case "lock books":
+                return lock_books(sql, company, rng)
+            case "move row":
+                return move_row(sql, company, self.companies[1 - who], rng)
+            case _:
+                return write_sql(sql, company, rng)
+
+    def _change_role(self, role: str) -> None:
+        self.desk.sql.run(_CHANGE_ROLE.format(role=role, company=self.companies[0], login=self.staff.clerk_login))
+        self.desk.lab.forget_roles()
+        for phone in self._all_phones():
+            if self.script.phones[self._number(phone)].is_clerks:
+                phone.role = role
+        self._note(f"the clerk is now {role}")
+
+    def _narrow(self, who: int, rng: Random) -> None:
+        """Let a device have some tables only, or only read, or all again; one that was never used is not known yet."""
+        tables = frozenset(rng.sample(SYNCED, rng.randint(4, len(SYNCED)))) if rng.random() < 0.6 else None
+        is_read_only = rng.random() < 0.3
+        can = {**({"tables": sorted(tables)} if tables is not None else {}), **({"read_only": True} if is_read_only else {})}
+        device_id = self.phones[who][0].line.device_id
+        with self.desk.sql.connection.cursor() as cursor:
+            if not cursor.execute(_NARROW, (json.dumps(can), device_id)):
+                return
+        self.desk.lab.forget_roles()
+        for phone in self.phones[who]:
+            phone.tables, phone.is_read_only = tables, is_read_only
+        self._note(f"phone {who} may {can}")
+
+    def _number(self, phone: Phone) -> int:
+        return next(number for number, stores in enumerate(self.phones) if any(store is phone for store in stores))
 
     async def _sync(self, phone: Phone, trip: Trip, *, is_hasty: bool) -> None:
         said = ""
-        twins = next(stores for stores in self.phones if any(store is phone for store in stores))
+        twins = self.phones[self._number(phone)]
         for store in twins:
             store.line = self.desk.lab.at(store.line, is_hasty=is_hasty)
             if store is not phone and store.needs_pull:
@@ -128,22 +210,34 @@ class Run:
         return said
 
     def _reinstall(self, who: int) -> None:
-        spec = self.script.phones[who]
+        """The app is new; the role of its user is not, and neither are the capabilities of a device that keeps its id."""
+        spec, old = self.script.phones[who], self.phones[who]
         edition = 2 + sum(phone.name.startswith(f"phone {who}") for phone in self.retired)
         self._note(f"phone {who} is reinstalled")
-        self.retired += self.phones[who][:1]
+        self.retired += old[:1]
         self.phones[who] = self._buy(who, spec, edition)
+        for phone in self.phones[who]:
+            phone.role = old[0].role
+            if phone.line.device_id == old[0].line.device_id:
+                phone.tables, phone.is_read_only = old[0].tables, old[0].is_read_only
 
-    def _tailer(self, kind: str) -> None:
+    def _stop_or_go(self, kind: str) -> None:
+        lab = self.desk.lab
         match kind:
             case "pause tailer":
-                self.desk.lab.pause()
+                lab.pause()
                 self.pauses += 1
             case "resume tailer":
-                self.desk.lab.resume()
+                lab.resume()
                 self.pauses -= 1
+            case "stop redis":
+                lab.stop_redis()
+                self.redis_stops += 1
+            case "start redis":
+                lab.start_redis()
+                self.redis_stops -= 1
             case _:
-                self.desk.lab.kill()
+                lab.kill()
 
     def _all_phones(self) -> list[Phone]:
         return [phone for stores in self.phones for phone in stores]
@@ -160,7 +254,8 @@ class Run:
 
 async def run_seed(desk: Desk, seed: int) -> Answers:
     """Play and check one seed. Raises RunFailed with the trace."""
-    run = Run(desk, write_script(seed), await desk.open_companies())
+    script = write_script(seed)
+    run = Run(desk, script, desk.hire(script.clerk_role))
     try:
         for move in run.script.moves:
             await run.play(move)
@@ -170,6 +265,7 @@ async def run_seed(desk: Desk, seed: int) -> Answers:
         raise RunFailed(seed, _report(run, problem)) from problem
     finally:
         run.end_pauses()
+    run.answers.counts.update(extra.value for extra in script.extras)
     return run.answers
 
 
@@ -197,8 +293,9 @@ async def run_seeds(lab: Lab, seeds: Iterable[int], lanes: int, take: Callable[[
 
 def _report(run: Run, problem: Exception) -> str:
     phones = [f"  {number}: {spec}" for number, spec in enumerate(run.script.phones)]
+    extras = ", ".join(run.script.extras)
     moves = [f"  {number:3d} {line}" for number, line in enumerate(run.trace)]
-    head = f"seed {run.script.seed} (companies {run.companies}): {type(problem).__name__}: {problem}"
+    head = f"seed {run.script.seed} (companies {run.companies}; {extras}): {type(problem).__name__}: {problem}"
     tailer = run.desk.lab.tailer
     end = [] if tailer.is_running else [f"the tailer ended with {tailer.exit_code}:", tailer.last_lines()]
     return "\n".join([head, "phones:", *phones, "moves:", *moves, *end, head])

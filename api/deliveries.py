@@ -22,6 +22,9 @@ class TableDelivery:
 
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
+    Such a copy may come as late as during that push or after it, so up to `before`, the largest one before that push, none proves
+    anything, but for `fresh`: the cursor that push was answered with, and nothing before it. `is_doubtful`: a page was asked for
+    without proof since that push, by a copy or by the device itself.
     The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
     """
 
@@ -33,11 +36,15 @@ class TableDelivery:
     asked: int = -1
     start: int = 0
     sent: int = -1
+    before: int = -1
+    fresh: int = -1
+    is_doubtful: bool = False
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`."""
         is_proof = last_version >= self.delivered
-        is_sure_proof = last_version >= self.sure and last_version > self.asked
+        is_fresh = last_version == self.fresh
+        is_sure_proof = is_fresh or (last_version >= self.sure and last_version > max(self.asked, self.before))
         return replace(
             self,
             answered=told,
@@ -47,13 +54,16 @@ class TableDelivery:
             asked=max(self.asked, last_version),
             start=last_version,
             sent=sent,
+            fresh=-1 if is_fresh else self.fresh,
+            is_doubtful=self.is_doubtful or (not is_sure_proof and told > last_version),
         )
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
         begun = replace(self._arrived() if last_version is None else self, sent=-1)
         if self.asked >= 0:  # pushes without a pull between them are one outbox, sent in parts
-            begun = replace(begun, recent=(), earlier=self.recent, asked=-1)
+            before = max(self.before, self.asked)
+            begun = replace(begun, recent=(), earlier=self.recent, asked=-1, before=before, fresh=-1)
         if last_version is None:
             return begun
         given = self.given_at(last_version)
@@ -85,7 +95,13 @@ class TableDelivery:
             delivered=max(self.delivered, cursor),
             recent=_with_cursor(self.recent, cursor),
             sure=max(self.sure, cursor),
+            fresh=cursor if cursor <= self.before and not self.is_used(cursor) else -1,
+            is_doubtful=False,
         )
+
+    def is_used(self, cursor: int) -> bool:
+        """Whether the device may have asked from this cursor before."""
+        return cursor in (self.before, self.asked) or cursor in self.recent or cursor in self.earlier
 
     def is_known(self, last_version: int) -> bool:
         """Whether an empty page after `last_version` says nothing new."""
@@ -163,6 +179,15 @@ class Deliveries:
         """When a push arrives."""
         return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
 
+    def push_cursor(self, cursor: int, readable: Collection[str]) -> int:
+        """Return what to answer a push whose safe cursor is `cursor`: where a pull from there would prove nothing, and one was made
+        already, one below it that the device never had. Some rows come again, and the device gets on.
+        """
+        tables = [table for name, table in self.tables.items() if name in readable]
+        if not any(table.is_doubtful and cursor <= table.before for table in tables):
+            return cursor
+        return next((c for c in range(cursor - 1, 0, -1) if not any(table.is_used(c) for table in tables)), cursor)
+
     def push_answered(self, cursor: int, readable: Collection[str]) -> Deliveries:
         """After a push was answered with `cursor`, which speaks for every table the device has asked for and may read."""
         tables = {name: table.push_answered(cursor) if name in readable else table for name, table in self.tables.items()}
@@ -189,6 +214,9 @@ class _Group(msgspec.Struct, omit_defaults=True):
     asked: int = -1
     start: int = 0
     sent: int = -1
+    before: int = -1
+    fresh: int = -1
+    is_doubtful: bool = False
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -205,7 +233,20 @@ def encode(deliveries: Deliveries) -> str:
         groups.setdefault(table, []).append(name)
     stored = _Stored(
         [
-            _Group(sorted(names), t.answered, t.delivered, list(t.recent), list(t.earlier), t.sure, t.asked, t.start, t.sent)
+            _Group(
+                sorted(names),
+                t.answered,
+                t.delivered,
+                list(t.recent),
+                list(t.earlier),
+                t.sure,
+                t.asked,
+                t.start,
+                t.sent,
+                t.before,
+                t.fresh,
+                t.is_doubtful,
+            )
             for t, names in groups.items()
         ],
         deliveries.fresh_head,
@@ -221,7 +262,19 @@ def decode(text: str | bytes | None) -> Deliveries:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
     tables = {
-        name: TableDelivery(g.answered, g.delivered, tuple(g.recent), tuple(g.earlier), g.sure, g.asked, g.start, g.sent)
+        name: TableDelivery(
+            g.answered,
+            g.delivered,
+            tuple(g.recent),
+            tuple(g.earlier),
+            g.sure,
+            g.asked,
+            g.start,
+            g.sent,
+            g.before,
+            g.fresh,
+            g.is_doubtful,
+        )
         for g in stored.groups
         for name in g.tables
     }

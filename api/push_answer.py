@@ -41,6 +41,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
+        cursor = deliveries.push_cursor(cursor, scope.readable)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
 

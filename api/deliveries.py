@@ -26,6 +26,9 @@ class TableDelivery:
 
     `asked` is the largest `last_version` since that push: the same one again may be a request that the line doubled, whose answer
     nobody got. `sure` is delivered without such answers; a push is answered by it, since a change it passes never comes again.
+    Such a copy may come as late as during that push or after it, so up to `before`, the largest one before that push, none proves
+    anything, but for `fresh`: the cursor that push was answered with, and nothing before it. `is_doubtful`: a page was asked for
+    without proof since that push, by a copy or by the device itself.
     The last page began at `start`, and was asked for with `sent`: whatever became of that page, the device has all up to `start`.
     `floor`: the server's `min_version` when this table last began from 0; 0 where it never did. `recent_head`, `earlier_head`: the
     server's head, at least, when the first of `recent` and of `earlier` was answered. `again`: the head when the device, which had
@@ -44,13 +47,17 @@ class TableDelivery:
     recent_head: int = 0
     earlier_head: int = 0
     again: int = 0
+    before: int = -1
+    fresh: int = -1
+    is_doubtful: bool = False
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int, *, head: int, floor: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`;
         `head` and `floor` are the server's head and `min_version` then.
         """
         is_proof = last_version >= self.delivered
-        is_sure_proof = last_version >= self.sure and last_version > self.asked
+        is_fresh = last_version == self.fresh
+        is_sure_proof = is_fresh or (last_version >= self.sure and last_version > max(self.asked, self.before))
         return replace(
             self,
             answered=told,
@@ -62,13 +69,23 @@ class TableDelivery:
             sent=sent,
             floor=self.floor if last_version else floor,
             recent_head=self.recent_head if self.recent else head,
+            fresh=-1 if is_fresh else self.fresh,
+            is_doubtful=self.is_doubtful or (not is_sure_proof and told > last_version),
         )
 
     def push_begun(self, last_version: int | None) -> TableDelivery:
         """When a push arrives; the `last_version` it may hold is believed, as far as it was answered."""
         begun = replace(self._arrived() if last_version is None else self, sent=-1)
         if self.asked >= 0:  # pushes without a pull between them are one outbox, sent in parts
-            begun = replace(begun, recent=(), earlier=self.recent, earlier_head=self.recent_head, asked=-1)
+            begun = replace(
+                begun,
+                recent=(),
+                earlier=self.recent,
+                earlier_head=self.recent_head,
+                asked=-1,
+                before=max(self.before, self.asked),
+                fresh=-1,
+            )
         if last_version is None:
             return begun
         given = self.given_at(last_version)
@@ -105,6 +122,8 @@ class TableDelivery:
             asked=-1,
             start=min(self.start, last_version),
             sent=-1,
+            before=min(self.before, last_version),
+            fresh=-1,
         )
 
     def push_answered(self, cursor: int) -> TableDelivery:
@@ -116,7 +135,13 @@ class TableDelivery:
             recent=_with_cursor(self.recent, cursor),
             sure=max(self.sure, cursor),
             recent_head=self.recent_head if self.recent else cursor,
+            fresh=cursor if cursor <= self.before and not self.is_used(cursor) else -1,
+            is_doubtful=False,
         )
+
+    def is_used(self, cursor: int) -> bool:
+        """Whether the device may have asked from this cursor before."""
+        return cursor in (self.before, self.asked) or cursor in self.recent or cursor in self.earlier
 
     def misses_tombstones(self, given: int, floor: int) -> bool:
         """Whether deletions up to `floor`, which are gone, may concern a device that was surely given this table up to `given`: it
@@ -226,6 +251,15 @@ class Deliveries:
         """When a push arrives."""
         return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
 
+    def push_cursor(self, cursor: int, readable: Collection[str]) -> int:
+        """Return what to answer a push whose safe cursor is `cursor`: where a pull from there would prove nothing, and one was made
+        already, one below it that the device never had. Some rows come again, and the device gets on.
+        """
+        tables = [table for name, table in self.tables.items() if name in readable]
+        if not any(table.is_doubtful and cursor <= table.before for table in tables):
+            return cursor
+        return next((c for c in range(cursor - 1, 0, -1) if not any(table.is_used(c) for table in tables)), cursor)
+
     def push_answered(self, cursor: int, readable: Collection[str], floor: int) -> Deliveries:
         """After a push was answered with `cursor`, which speaks for every table the device has asked for and may read, but for
         those whose deletions it may have missed: their next pull must be told so.
@@ -273,6 +307,9 @@ class _Group(msgspec.Struct, omit_defaults=True):
     recent_head: int = 0
     earlier_head: int = 0
     again: int = 0
+    before: int = -1
+    fresh: int = -1
+    is_doubtful: bool = False
 
 
 _FIELDS = tuple(field.name for field in fields(TableDelivery))

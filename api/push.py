@@ -24,6 +24,7 @@ from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities
 from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
+from api.overtaken import mark_overtaken
 from api.past import Forks
 from api.push_answer import answer_push
 from api.push_apply import apply_run
@@ -82,7 +83,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
     past = deliveries, push.last_version, Forks(session)
     context = PushContext(session, scope, install, push.changes, origin_id, *past, rows, times, books)
-    verdicts = await _apply_groups(context, push.changes)
+    verdicts = await mark_overtaken(context, await _apply_groups(context, push.changes))
     told: dict[str, set[int]] = {}
     for verdict in verdicts:
         if verdict.is_told and verdict.record_id is not None:

@@ -44,7 +44,8 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
         cursor = lost
         if cursor is None:
-            cursor = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
+            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
+            cursor = deliveries.push_cursor(safe, scope.readable)
         reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
         results = await _results(session, scope, pushed, reader)
 

@@ -25,7 +25,7 @@ SELDOM = st.sampled_from([False, False, False, True])
 class Log:
     """A change log of numbers: which table each version is of, and whether our device made it exactly so."""
 
-    tables: list[str] = field(default_factory=lambda: ["", ""])
+    tables: list[str] = field(default_factory=lambda: [""] * 8)
     own: set[int] = field(default_factory=set)
 
     @property
@@ -62,15 +62,23 @@ class OneDevice(RuleBasedStateMachine):
     def push(self, writes: list[tuple[str, bool]], is_lost: bool, is_full: bool) -> None:
         if self.is_pull_lost and not is_full:
             return  # the one thing a client that sends no last_version must not do
-        self.deliveries = self.deliveries.push_begun(self.cursor if is_full else None)
+        self._store(self.deliveries.push_begun(self.cursor if is_full else None))
         for table, is_exact in writes:
             version = self.log.write(table, is_own=is_exact)
             if is_exact:
                 self.given.add(version)
-        cursor = self._safe_cursor()
-        self._store(self.deliveries.push_answered(cursor, TABLES, 1))
+        self._meanwhile()
+        cursor = self._answer_push()
         if not is_lost:
             self.cursor = cursor
+
+    def _meanwhile(self) -> None:
+        """What happens between a push and its answer."""
+
+    def _answer_push(self) -> int:
+        cursor = self.deliveries.push_cursor(self._safe_cursor(), TABLES)
+        self._store(self.deliveries.push_answered(cursor, TABLES, 1))
+        return cursor
 
     @invariant()
     def what_it_has_not_got_is_still_to_come(self) -> None:
@@ -136,6 +144,47 @@ class OnABadLine(OneDevice):
             self._answer_pull(TABLES, start, limit)
 
 
+class WithLateCopies(OneDevice):
+    """Copies of pulls arrive long after, also between a push and its answer; what they are answered goes nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: list[int] = []
+        self.late: list[tuple[int, int]] = []
+
+    @rule(limit=st.integers(1, 4), is_lost=SELDOM)
+    def pull(self, limit: int, is_lost: bool) -> None:
+        self.starts.append(self.cursor)
+        if is_lost:
+            self._answer_pull(TABLES, self.cursor, limit)
+            self.is_pull_lost = True
+        else:
+            self._pull(TABLES, limit)
+
+    @rule(ago=st.integers(1, 4), others=st.integers(0, 2), is_during_push=st.booleans())
+    def a_copy_is_late(self, ago: int, others: int, is_during_push: bool) -> None:
+        self.late.append((ago, others))
+        if not is_during_push:
+            self._meanwhile()
+
+    @invariant()
+    def a_device_that_pushes_before_each_pull_gets_to_the_head(self) -> None:
+        kept, cursor = self.deliveries, self.cursor
+        for _ in range(len(self.log.tables) // 4 + 6 if not self.is_pull_lost else 0):
+            self.deliveries = self.deliveries.push_begun(None)
+            _, cursor = self._answer_pull(TABLES, self._answer_push(), 4)
+        assert cursor == self.log.head or self.is_pull_lost
+        self.deliveries = kept
+
+    def _meanwhile(self) -> None:
+        for ago, others in self.late:
+            for _ in range(others):
+                self.log.write("parties")
+            if self.starts:
+                self._answer_pull(TABLES, self.starts[-min(ago, len(self.starts))], 4)
+        self.late = []
+
+
 class WithChangingLists(OneDevice):
     """The device asks for now these and now those tables with one cursor, and answers are lost."""
 
@@ -150,8 +199,10 @@ class WithChangingLists(OneDevice):
 
 TestOnABadLine = OnABadLine.TestCase
 TestWithChangingLists = WithChangingLists.TestCase
+TestWithLateCopies = WithLateCopies.TestCase
 _SETTINGS = settings(max_examples=200, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 TestOnABadLine.settings = TestWithChangingLists.settings = _SETTINGS
+TestWithLateCopies.settings = settings(_SETTINGS, max_examples=100)
 
 
 def test_a_device_without_memory_is_believed() -> None:

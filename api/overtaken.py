@@ -1,0 +1,91 @@
+"""Changes that were stored as sent, and whose row the device may hold otherwise all the same (contract §1.3, §2.6).
+
+It may have been given the record anew while its own change was unsent. What a simple client does then is not known: it puts what it
+pulls in the place of its unsent edit, or keeps that and passes over what it pulls. Neither may be left with a row that is not the
+server's, though its cursor has passed it: such a change is not taken as exact, and a retry that changes nothing is told the row.
+A reference sent as a number that came to another one is not exact either: a client may have meant a server id by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from api.deliveries import NEWER_THAN_ALL
+from api.push_context import PushContext
+from api.verdicts import Status, Verdict
+from schema.columns import Access
+from schema.tables import RESERVED, TABLES
+from schema.values import is_same
+
+_NEWEST = "SELECT table_name, record_id, version FROM sync_live WHERE company_id = %s AND (table_name, record_id) IN ({marks})"
+_REDELIVERED = """
+SELECT DISTINCT table_name, record_id FROM sync_redeliveries
+WHERE company_id = %s AND device_id = %s AND (table_name, record_id) IN ({marks})
+"""
+KEYS_PER_QUERY_MAX = 500
+
+Key = tuple[str, int]
+"""table, record_id."""
+
+
+async def mark_overtaken(context: PushContext, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts, those of overtaken records as not exact, and told where the row is not all that was sent."""
+    verdicts = [replace(v, is_exact=False) if v.is_exact and _is_renumbered(v) else v for v in verdicts]
+    keys = {key for verdict in verdicts if (key := _asked(verdict)) is not None}
+    given = await _find_given(context, sorted(keys)) if keys else {}
+    return [_marked(context, v) if _is_overtaken(v, given) else v for v in verdicts] if given else verdicts
+
+
+def _is_renumbered(verdict: Verdict) -> bool:
+    data, values = verdict.change.data, verdict.values
+    columns = TABLES[verdict.change.table].client_references
+    return any(str(data[c]).isdecimal() and str(data[c]) != str(values.get(c)) for c in columns if data.get(c) is not None)
+
+
+def _asked(verdict: Verdict) -> Key | None:
+    """The record of a verdict whose row the device is believed to hold. One that this push made cannot have been given."""
+    if verdict.record_id is None or verdict.is_maker or verdict.is_told or verdict.change.table not in TABLES:
+        return None
+    is_repeated = verdict.status in (Status.NOOP, Status.DUPLICATE) and verdict.change.operation != "DELETE"
+    return (verdict.change.table, verdict.record_id) if verdict.is_exact or is_repeated else None
+
+
+def _is_overtaken(verdict: Verdict, given: Mapping[Key, int]) -> bool:
+    """A device that says which version it built on knows that one; what it was given later overtook its edit."""
+    key, base = _asked(verdict), verdict.change.base_version
+    return key is not None and key in given and (base is None or base < given[key])
+
+
+async def _find_given(context: PushContext, keys: Sequence[Key]) -> dict[Key, int]:
+    """Of these records, those the device was given after the oldest of the cursors at which it may have changed them, and which
+    version; of a redelivery, whose version is not known here, one that is newer than any.
+    """
+    windows = {table: context.deliveries.base_cursors(table, context.last_version) for table in {table for table, _ in keys}}
+    keys = [key for key in keys if windows[key[0]]]
+    found: dict[Key, int] = {}
+    for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
+        part = keys[start : start + KEYS_PER_QUERY_MAX]
+        marks = ", ".join("(%s, %s)" for _ in part)
+        names = [value for key in part for value in key]
+        company_id = context.scope.company_id
+        for table, record_id, version in await context.session.fetch_all(_NEWEST.format(marks=marks), (company_id, *names)):
+            if windows[table][-1] < version <= windows[table][0]:
+                found[table, record_id] = version
+        again = (company_id, context.install.device_id, *names)
+        redelivered = await context.session.fetch_all(_REDELIVERED.format(marks=marks), again)
+        found |= dict.fromkeys(redelivered, NEWER_THAN_ALL)
+    return found
+
+
+def _marked(context: PushContext, verdict: Verdict) -> Verdict:
+    if verdict.is_exact:
+        return replace(verdict, is_exact=False)
+    table = TABLES[verdict.change.table]
+    row = context.rows.get(table, verdict.record_id) or {}
+    is_whole = all(
+        is_same(column, row.get(column.name), verdict.values.get(column.name))
+        for column in table.columns
+        if column.access is not Access.PRIVATE and column.name not in RESERVED
+    )
+    return replace(verdict, is_told=not is_whole)

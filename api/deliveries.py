@@ -122,7 +122,7 @@ class TableDelivery:
             asked=-1,
             start=min(self.start, last_version),
             sent=-1,
-            before=min(self.before, last_version),
+            before=-1,
             fresh=-1,
         )
 

@@ -13,7 +13,7 @@ import random
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -174,8 +174,13 @@ def tally(settings: Settings, ledger: Ledger, company: int, server: MySQLServer 
     found.doubled = len(names) - len(set(names)) + len(set(names) - stored)
     found.torn = _count_torn(noted, told)
     found.gaps = (high - low + 1 - count) + abs(head - high)
-    truth = list(_names_in_binlog(server, settings.admin().database)) if server is not None else []
-    places = {name: ("", place) for place, name in enumerate(truth)} or _by_writer(noted)
+    mysqlbinlog = server.programs.client("mysqlbinlog") if server is not None else None
+    if server is not None and mysqlbinlog is not None:
+        truth = list(_names_in_binlog(mysqlbinlog, server.data, settings.admin().database))
+        assert set(truth) == stored, "mysqlbinlog was read wrongly"
+        places = {name: ("", place) for place, name in enumerate(truth)}
+    else:
+        places = _by_writer(noted)
     found.out_of_order = _count_disorder(places, names)
     return found
 
@@ -215,12 +220,9 @@ def _count_disorder(places: dict[str, tuple[str, int]], names: Iterable[str]) ->
     return disorder
 
 
-def _names_in_binlog(server: MySQLServer, database: str) -> Iterator[str]:
-    """Names of inserted rows in binlog order, as MySQL's own tool reads them; none where there is no such tool."""
-    program = server.programs.client("mysqlbinlog")
-    if program is None:
-        return
-    files = sorted(path for path in server.data.glob("binlog.[0-9]*"))
+def _names_in_binlog(program: Sequence[str], directory: Path, database: str) -> Iterator[str]:
+    """Names of inserted rows in binlog order, as MySQL's own tool reads them."""
+    files = sorted(directory.glob("binlog.[0-9]*"))
     command = [*program, "-v", "--base64-output=DECODE-ROWS", *map(str, files)]
     insert, value = f"### INSERT INTO `{database}`.`{TABLE}`", f"###   @{_NAME_COLUMN}='"
     is_wanted = False

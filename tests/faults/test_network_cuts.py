@@ -16,7 +16,7 @@ from tests.proxy import Cut, Proxy
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
-CUTS = 20
+CUTS = 12
 
 
 class Scissors:

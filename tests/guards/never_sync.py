@@ -145,8 +145,8 @@ BELIEVED_WRITES = (
         "altered-counts-as-not-given",
         BELIEVED,
         "api/safe_cursor.py",
-        "AND NOT (is_exact AND origin_device_id <=> %s)",
-        "AND NOT (origin_device_id <=> %s)",
+        "AND NOT (is_exact AND origin_device_id <=> %s AND version > %s)",
+        "AND NOT (origin_device_id <=> %s AND version > %s)",
         f"{CURSOR}_a_row_that_got_values_from_the_server_counts_as_not_given",
     ),
     guard(
@@ -161,8 +161,8 @@ BELIEVED_WRITES = (
         "no-echo-of-exact-rows-only",
         BELIEVED,
         "api/pull.py",
-        "pull.no_echo and row.is_exact and row.origin_device_id == me",
-        "pull.no_echo and row.origin_device_id == me",
+        "is_own = row.is_exact and row.origin_device_id == pull",
+        "is_own = row.origin_device_id == pull",
         "tests/api/sync/test_pull.py::test_an_echo_comes_back_and_no_echo_leaves_out_only_what_is_exactly_as_sent",
     ),
     guard(

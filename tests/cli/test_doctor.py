@@ -111,9 +111,10 @@ def test_a_wrong_password_never_stands_in_the_answer(database: Database, tmp_pat
 
 
 def test_an_older_and_a_newer_database_are_told_apart(database: Database, sql: SqlClient) -> None:
+    newest = sql.value("SELECT MAX(id) FROM schema_migrations")
     sql.run("UPDATE schema_migrations SET id = 99 ORDER BY id DESC LIMIT 1")
     newer = findings(database)
-    sql.run("UPDATE schema_migrations SET id = 2, statements_done = statements_done - 1 WHERE id = 99")
+    sql.run(f"UPDATE schema_migrations SET id = {newest}, statements_done = statements_done - 1 WHERE id = 99")
     older = findings(database)
     sql.run("UPDATE schema_migrations SET statements_done = statements")
     assert newer["database_newer"]["level"] == older["database_older"]["level"] == "fatal"

@@ -14,7 +14,7 @@ from api.db import DuplicateKey, ForeignKeyFailed, Session
 from api.origins import open_first_origin
 from api.preconditions import check_unchanged
 from api.scope import Scope
-from api.writes import delete_row, demand_may_write, insert_row, lock_rows, open_origin, share_company, share_parents, update_row
+from api.writes import delete_row, demand_may_write, hold_company, insert_row, lock_rows, open_origin, share_parents, update_row
 from schema.changes import OriginKind
 from schema.errors import SyncError
 from schema.tables import TABLES, Table
@@ -73,7 +73,7 @@ class Writer:
     async def _begin(self, session: Session) -> tuple[int, Bookkeeping]:
         origin_id = await open_origin(session, kind=OriginKind.API, scope=self.scope, request_id=self.request_id)
         # A company that is written itself is locked as the row it is.
-        locked_until = None if self.table.is_scope else await share_company(session, self.scope.company_id)
+        locked_until = None if self.table.is_scope else await hold_company(session, self.scope.company_id)
         return origin_id, books_of(session, self.scope.company_id, locked_until)
 
     async def _lock(self, session: Session, record_id: int, if_match: int | None) -> dict[str, Any]:

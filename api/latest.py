@@ -34,6 +34,16 @@ FROM chain JOIN sync_tx t ON t.tx = chain.tx WHERE chain.version > %s
     AND (chain.origin <> 'device' OR NOT EXISTS (SELECT 1 FROM sync_pushed p WHERE p.origin_id = t.origin_id))
 """
 
+_LOGGED = """
+SELECT JSON_UNQUOTE(JSON_EXTRACT(c.data, '$.updated_at'))
+FROM sync_live l JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
+WHERE l.company_id = %s AND l.table_name = %s AND l.record_id = %s
+"""
+_IS_PUSH_PENDING = """
+SELECT 1 FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
+WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = %s AND p.is_change AND t.tx IS NULL LIMIT 1
+"""
+
 Edit = tuple[int, str, str]
 """When, by which device, under which local id: the order in which edits win."""
 
@@ -48,10 +58,19 @@ async def is_latest(session: Session, record: Record, base_version: int, row: Ma
     written = await session.fetch_one(_WRITTEN_OTHERWISE, (*key, record.company_id, base_version, base_version))
     if written is not None and written[0] is not None:
         others.append((written[0], "", ""))
-    if not others:  # a write that the change log does not hold yet
+    if not others or await _is_written_unlogged(session, key, row):
         others.append((_us(row["updated_at"]), "", ""))
     return edit > max(others)
 
 
+async def _is_written_unlogged(session: Session, key: tuple[int, str, int], row: Mapping[str, Any]) -> bool:
+    """Whether the row was written since its newest image, and by no push: by plain SQL, while the tailer lags."""
+    logged = await session.fetch_one(_LOGGED, key)
+    is_logged = logged is not None and logged[0] is not None and _us(logged[0]) == _us(row["updated_at"])
+    return not is_logged and await session.fetch_one(_IS_PUSH_PENDING, key) is None
+
+
 def _us(value: Any) -> int:
-    return us_from_rfc3339(value if isinstance(value, str) else value.replace(tzinfo=dt.UTC).isoformat())
+    if isinstance(value, dt.datetime):
+        return us_from_rfc3339(value.replace(tzinfo=dt.UTC).isoformat())
+    return us_from_rfc3339(value.decode() if isinstance(value, bytes) else value)

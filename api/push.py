@@ -36,7 +36,7 @@ from api.push_store import store_conflicts, store_pushed, store_redeliveries
 from api.requests import read_json_object, request_id
 from api.scope import Scope, scope_of
 from api.verdicts import Refused, Status, Verdict, refusal, refused_by
-from api.writes import share_company
+from api.writes import hold_company
 from schema.changes import OriginKind
 from schema.rules import Breach
 from schema.tables import TABLES
@@ -72,7 +72,8 @@ async def handle_push(request: web.Request) -> web.Response:
 async def apply_push(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
     """Decide and store a push in the caller's transaction. Raises SyncError 401 for a revoked device, and what undoes all of it."""
     lead_us = await _lock_device(session, push, arrived_us)
-    locked_until = await share_company(session, scope.company_id)
+    is_of_company = any(change.table == "companies" for change in push.changes)
+    locked_until = await hold_company(session, scope.company_id, is_to_change=is_of_company)
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
     deliveries = await read_deliveries(session, scope.company_id, push.device_id)
     install = Install(scope.company_id, push.device_id, push.install_id)

@@ -12,7 +12,7 @@ from api.cleaning import clean
 from api.db import Session
 from api.push_answer import visible_columns
 from api.scope import Scope
-from api.writes import delete_row, demand_may_write, lock_rows, restore_row, share_company, update_row
+from api.writes import delete_row, demand_may_write, hold_company, lock_rows, restore_row, update_row
 from schema.errors import SyncError
 from schema.tables import TABLES, Table
 
@@ -46,7 +46,7 @@ async def resolve_conflict(
     if row[13] == "resolved":
         current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
         return None, {"already_resolved": True, **_answer(scope, table, conflict_id, row[14], current)}
-    locked_until = await share_company(session, scope.company_id)
+    locked_until = await hold_company(session, scope.company_id, is_to_change=table.is_scope)
     origin_id = await open_origin(session)
     current = (await lock_rows(session, table, scope.company_id, [record_id])).get(record_id)
     if choice != "server":

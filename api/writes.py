@@ -23,12 +23,12 @@ __all__ = [
     "clean",
     "delete_row",
     "demand_may_write",
+    "hold_company",
     "insert_row",
     "insert_rows",
     "lock_rows",
     "open_origin",
     "restore_row",
-    "share_company",
     "share_parents",
     "share_rows",
     "stored_columns",
@@ -37,15 +37,16 @@ __all__ = [
 ]
 
 _STORED = {table.name: tuple(c for c in table.columns if c.access is not Access.PRIVATE) for table in TABLES.values()}
-_SHARE_COMPANY = "SELECT books_locked_until FROM companies WHERE id = %s AND is_active AND deleted_at IS NULL FOR SHARE"
+_HOLD_COMPANY = "SELECT books_locked_until FROM companies WHERE id = %s AND is_active AND deleted_at IS NULL FOR {lock}"
 
 
-async def share_company(session: Session, company_id: int) -> dt.date | None:
+async def hold_company(session: Session, company_id: int, *, is_to_change: bool = False) -> dt.date | None:
     """Hold the company as it is until the transaction ends, and return the day up to which its books are locked.
 
+    `is_to_change`: the caller may write its row. Two who share it first, and then both want it alone, end in a deadlock.
     Raises SyncError 403 for one that was closed meanwhile.
     """
-    row = await session.fetch_one(_SHARE_COMPANY, (company_id,))
+    row = await session.fetch_one(_HOLD_COMPANY.format(lock="UPDATE" if is_to_change else "SHARE"), (company_id,))
     if row is None:
         raise forbidden()
     locked_until: dt.date | None = row[0]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli.embedded.process import Child
 from tests.api.conftest import Api, Person
 from tests.api.rows import hire
 from tests.api.tills import drained, shop, till
@@ -216,6 +217,24 @@ async def test_latest_counts_a_plain_sql_write_with_its_commit_time(api: Api, ad
     assert (await one.push_one(update("parties", record_id, phone="old")))["status"] == "conflict", "it was made in January"
     now = {"timestamp": "2099-01-01T00:00:00Z"}
     assert (await one.push_one(update("parties", record_id, more=now, phone="new")))["status"] == "applied"
+
+
+async def test_latest_counts_a_plain_sql_write_that_the_change_log_does_not_hold_yet(
+    api: Api, admin: SqlClient, tailer: Child
+) -> None:
+    _, (one, other) = await shop(api)
+    record_id = (await one.push(insert("parties", "a", name="Ann")))["id_mappings"]["a"]
+    await drained(one)
+    await drained(other)
+    await other.push_one(update("parties", record_id, more={"timestamp": "2026-02-01T09:00:00Z"}, phone="9"))
+    admin.wait_for_tailer()
+    tailer.pause()
+    try:
+        admin.run(f"UPDATE parties SET phone = 'sql' WHERE id = {record_id}")
+        late = await one.push_one(update("parties", record_id, more={"timestamp": "2026-02-01T10:00:00Z"}, phone="10"))
+    finally:
+        tailer.resume()
+    assert (late["status"], late["server_data"]["phone"]) == ("conflict", "sql"), "made before the statement, and after the push"
 
 
 async def test_manual_keeps_the_first_and_leaves_the_second_open(api: Api) -> None:

@@ -69,6 +69,7 @@ class Lab:
             self.tailer.stop()
         order: list[str] = []
         with SqlClient(self.database.settings) as session:
+            session.run("SET SESSION innodb_lock_wait_timeout = 1")  # a prepared XA transaction may hold what comes next
             order += _run_unit(session, SEED, f"{name}/seed", self._names(companies))
             for number, unit in enumerate(program.units):
                 if number == middle:

@@ -20,7 +20,7 @@ from schema.errors import StartError
 from schema.settings import Settings
 from schema.tables import TABLES
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 TAILER_AWAY_SECONDS = 20.0
 """How long a run waits for a tailer before it is left to the next one: a standby takes over in less."""
 

@@ -20,7 +20,9 @@ from cdc.repair import Repair
 from cdc.reread import Part
 from cdc.state import read_state
 from cdc.stored import StoredChange, TxRow, read_chain, read_changes
+from schema.changes import OriginKind
 
+_VERSIONS_PER_QUERY = 1000
 _FIELDS = tuple(field.name for field in fields(ChangeRow))
 _CHAIN_HOLDS = "the chain hash holds: the tailer wrote it so"
 _CHAIN_BROKEN = "the chain hash is broken: it was changed after the tailer wrote it"
@@ -55,6 +57,7 @@ class ChangeComparer:
         self._read(batch)
         for part, row in batch:
             if part.is_first:
+                self._pass_runs(self._next, row.head_before)
                 self._next = row.head_before + 1
             self._gtids = {**(self._gtids if self._gap else {}), row.tx: row.gtid}
             self._prefetch_lineage(part, row)
@@ -83,6 +86,16 @@ class ChangeComparer:
             self._stored |= read_changes(self._connection, first, last)
         # Read after the changes: what is pruned meanwhile must not look as if it were missing.
         self._pruned = [s for first, last in ranges for s in read_stretches(self._connection, first, last)]
+
+    def _pass_runs(self, first: int, last: int) -> None:
+        """Learn of changes between two transactions that no binlog holds: a run of `reconcile` made them from rows."""
+        if not first:
+            return
+        for start in range(first, last + 1, _VERSIONS_PER_QUERY):
+            for stored in read_changes(self._connection, start, min(start + _VERSIONS_PER_QUERY - 1, last)).values():
+                if stored.row.origin == OriginKind.RECONCILE:
+                    self._lineage.note(stored.row)
+                    self._live.note(stored.row)
 
     def _prefetch_lineage(self, part: Part, row: TxRow) -> None:
         """Look up together what changes that are missing inherit."""

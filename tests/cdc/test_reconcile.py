@@ -222,6 +222,27 @@ def test_a_snapshot_brings_what_the_change_log_does_not_know_and_nothing_else(
     assert_log_is_the_tables(sql, company)
 
 
+def test_a_replay_over_runs_finds_nothing_wrong_and_restores_what_is_missing_beside_them(
+    database: Database, sql: SqlClient, company: int
+) -> None:
+    place = "{}:4".format(sql.rows("SHOW BINARY LOGS")[-1][0])
+    first, second = sql.run(f"{PARTY} ({company}, 'a')"), sql.run(f"{PARTY} ({company}, 'b')")
+    for number in range(3):
+        sql.wait_for_tailer()
+        with hidden(sql):
+            sql.run(f"UPDATE parties SET name = 'hidden {number}' WHERE id = {first}")
+        reconcile(database, "--table", "parties")
+        sql.run(f"UPDATE parties SET phone = '{number}' WHERE id IN ({first}, {second})")
+    sql.wait_for_tailer()
+    told = run(database, "replay", "--from", place, "--dry-run")
+    assert told.exit_code == 0, told.output
+    before = sql.rows("SELECT * FROM sync_changes ORDER BY version")
+    sql.rows("DELETE FROM sync_changes WHERE company_id = %s AND record_id = %s AND origin = 'external'", company, second)
+    restored = run(database, "replay", "--from", place)
+    assert restored.exit_code == 0, restored.output
+    assert sql.rows("SELECT * FROM sync_changes ORDER BY version") == before
+
+
 def test_after_a_run_an_idle_system_writes_nothing(database: Database, sql: SqlClient, company: int) -> None:
     with hidden(sql):
         sql.run(f"{PARTY} ({company}, 'x')")

@@ -27,7 +27,7 @@ from cdc.change_row import RecordKey
 from cdc.entries import Entry
 from cdc.newest import read_bound, read_newest_range
 from cdc.row_differences import Kind, RowDifference, find_differences, mending_changes
-from cdc.runs import ID_MAX, Counts, Run, RunKind, RunState, end_run, forget_watermarks, move_run, read_open_run
+from cdc.runs import ID_MAX, Counts, Run, RunKind, RunState, end_run, forget_watermarks, move_run, read_open_run, read_run
 from cdc.sql import literal
 from cdc.table_rows import Row, TableRows
 from cdc.tx import Rows
@@ -46,6 +46,7 @@ ACTOR: Final = "tailer"
 _LOCK_WAIT_SECONDS: Final = 1
 """How long a SELECT waits for an ALTER: the stream is not read meanwhile."""
 _WAIT_SECONDS: Final = 1.0
+_VISIBLE_SECONDS: Final = 0.01
 _SQL_SECONDS_MAX: Final = 120
 _LOCK_WAIT_TIMEOUT: Final = 1205
 _NO_SUCH: Final = (1054, 1146)
@@ -85,7 +86,7 @@ class _Chunk:
     def touch(self, rows: Rows) -> None:
         """Rows of the table were written while it was read."""
         place = rows.columns.index["id"]
-        for change in rows.changes:
+        for change in rows.changes if len(self.touched) <= TOUCHED_MAX else ():
             self.touched.update(image[place] for image in (change.before, change.after) if image is not None)  # type: ignore[misc]
 
 
@@ -108,6 +109,7 @@ class Reconciler:
         self._run: Run | None = None
         self._chunk: _Chunk | None = None
         self._is_wanted = True  # a run may be open from before this tailer
+        self._announced: Any = None
         self._not_before = 0.0
 
     def close(self) -> None:
@@ -120,6 +122,8 @@ class Reconciler:
         """Take notice of a rows event, before anything else is done with it."""
         if rows.table == RUNS:
             self._is_wanted = True
+            row = rows.changes[-1].after
+            self._announced = row[rows.columns.index["run"]] if row is not None else None
         elif self._chunk is None:
             return
         elif rows.table == WATERMARKS:
@@ -143,6 +147,9 @@ class Reconciler:
         What cannot be read ends the run and not the tailer; pymysql errors of a broken connection come through.
         """
         run = read_open_run(self._connection)
+        if run is None and not self._is_visible():
+            self._not_before = self._clock() + _VISIBLE_SECONDS
+            return
         if run is None:
             self._finish()
             return
@@ -151,20 +158,27 @@ class Reconciler:
         self._run = run
         try:
             self._chunk = self._read_chunk(run)
-        except MatrixError as problem:
-            self._fail(run, f"{problem.code}: {problem.message}")
-        except pymysql.err.ProgrammingError as problem:
-            if problem.args[0] not in _NO_SUCH:
-                raise
-            self._fail(run, str(problem.args[-1]))
-        except pymysql.err.OperationalError as problem:
-            if problem.args[0] not in (_LOCK_WAIT_TIMEOUT, *_NO_SUCH):
-                raise
-            if problem.args[0] in _NO_SUCH:
-                self._fail(run, str(problem.args[-1]))
-                return
+        except pymysql.err.MySQLError as problem:
+            self._class_refusal(run, problem)
+        except OSError:
+            raise
+        except Exception as problem:  # it would be met again: it must end the run, and not the tailer
+            self._fail(run, problem)
+
+    def _is_visible(self) -> bool:
+        """Whether the run that the stream told of last can be seen: its event may come before its COMMIT is done."""
+        return self._announced is None or read_run(self._connection, self._announced) is not None
+
+    def _class_refusal(self, run: Run, problem: pymysql.err.MySQLError) -> None:
+        """Wait for a table that somebody holds; end the run where there is no such table; anything else is the tailer's."""
+        number = problem.args[0] if problem.args else 0
+        if number == _LOCK_WAIT_TIMEOUT:
             log.warning("reconcile_waits", run=run.name, table=run.table)
             self._not_before = self._clock() + _WAIT_SECONDS
+        elif number in _NO_SUCH:
+            self._fail(run, problem)
+        else:
+            raise problem
 
     def mend(self, commit_time_us: int) -> Mended:
         """The changes of the range in hand. Everything before its high watermark must be appended, and nothing after it."""
@@ -174,11 +188,11 @@ class Reconciler:
             return Mended((), _nothing)
         try:
             return self._mend(chunk, commit_time_us)
-        except pymysql.err.MySQLError:
+        except (pymysql.err.MySQLError, OSError):
             raise
-        except Exception as problem:  # whatever it is, it would be met again: it must end the run, and not the tailer
-            log.error("reconcile_failed", exc_info=True, run=chunk.run.name, table=chunk.table.name, first_id=chunk.first)
-            reason = f"{type(problem).__name__}: {problem}"
+        except Exception as problem:  # as above
+            reason = _reason(problem)
+            log.error("reconcile_failed", exc_info=True, run=chunk.run.name, table=chunk.table.name, problem=reason)
             return Mended((), lambda: self._end(chunk.run, RunState.FAILED, reason))
 
     def _mend(self, chunk: _Chunk, commit_time_us: int) -> Mended:
@@ -248,10 +262,11 @@ class Reconciler:
         end_run(self._connection, run, state, ACTOR, problem)
         forget_watermarks(self._connection, run)
 
-    def _fail(self, run: Run, problem: str) -> None:
-        log.error("reconcile_failed", run=run.name, table=run.table, problem=problem)
+    def _fail(self, run: Run, problem: Exception) -> None:
+        reason = _reason(problem)
+        log.error("reconcile_failed", exc_info=not isinstance(problem, MatrixError), run=run.name, table=run.table, problem=reason)
         self._connection.begin()
-        self._end(run, RunState.FAILED, problem)
+        self._end(run, RunState.FAILED, reason)
         self._connection.commit()
 
     def _finish(self) -> None:
@@ -281,6 +296,15 @@ def _id_of(row: Row) -> int:
 def _count(rows_read: int, changes: Iterable[RecordChange]) -> Counts:
     operations = [change.operation for change in changes]
     return Counts(rows_read, *(operations.count(wanted) for wanted in (Operation.INSERT, Operation.UPDATE, Operation.DELETE)))
+
+
+def _reason(problem: Exception) -> str:
+    """What the operator is told. An exception of another kind may hold a row's values in its message."""
+    if isinstance(problem, MatrixError):
+        return f"{problem.code}: {problem.message}"
+    if isinstance(problem, pymysql.err.MySQLError) and problem.args:
+        return str(problem.args[-1])
+    return f"{type(problem).__name__}; the stack is in the tailer's log"
 
 
 def _nothing() -> None:

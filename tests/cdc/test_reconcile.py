@@ -225,6 +225,7 @@ def test_a_snapshot_brings_what_the_change_log_does_not_know_and_nothing_else(
 def test_a_replay_over_runs_finds_nothing_wrong_and_restores_what_is_missing_beside_them(
     database: Database, sql: SqlClient, company: int
 ) -> None:
+    sql.run("FLUSH BINARY LOGS")
     place = "{}:4".format(sql.rows("SHOW BINARY LOGS")[-1][0])
     first, second = sql.run(f"{PARTY} ({company}, 'a')"), sql.run(f"{PARTY} ({company}, 'b')")
     for number in range(3):

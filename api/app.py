@@ -17,6 +17,7 @@ from api.cache import Cache
 from api.db import Database
 from api.delivery_store import DELIVERIES, DeliveryStore
 from api.errors import frame
+from api.head_watch import HEADS, HeadWatch
 from api.heads import LAG, Lag
 from api.id_floors import keep_id_floors
 from api.keys import (
@@ -40,6 +41,7 @@ from api.push import handle_push
 from api.retry import handle_retry
 from api.scope import SCOPES, Scopes
 from api.status import handle_status
+from api.stream import handle_stream
 from api.tokens import check_secret
 from api.waiting import WAITER, Waiter
 from api.witnessed import remember_witnessed_head
@@ -72,6 +74,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[METRICS] = Metrics(worker)
     app[DELIVERIES] = DeliveryStore(app[DATABASE])
     app[WAITER] = Waiter(app[DATABASE])
+    app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=settings.pulls_held_per_device_max)
     app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()
@@ -93,6 +96,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/auth/logout", signin.handle_logout),
         web.get("/api/auth/user", signin.handle_user),
         web.post("/api/sync/pull", handle_pull),
+        web.get("/api/sync/stream", handle_stream),
         web.post("/api/sync/push", handle_push),
         web.get("/api/sync/status", handle_status),
         web.get("/api/sync/conflicts", conflicts.handle_conflicts),
@@ -105,11 +109,14 @@ def routes() -> list[web.RouteDef]:
 
 async def _drain(app: web.Application) -> None:
     app[DRAINING].set()
+    app[HEADS].wake_all()
 
 
 async def _stores(app: web.Application) -> AsyncIterator[None]:
     """MySQL and Redis may be away when a worker starts: it answers 503 until they are back."""
+    app[HEADS].start()
     yield
+    await app[HEADS].close()
     await app[WAITER].close()
     await app[DELIVERIES].close()
     await app[DATABASE].close()

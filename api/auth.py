@@ -86,11 +86,16 @@ LISTENER = web.AppKey("revocations", asyncio.Task)
 
 async def authenticate(request: web.Request) -> Identity:
     """Return who asks. Raises SyncError: 401, 429 above the limits of the user or of the token's device, 503."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise invalid_token()
-    identity = await request.app[AUTH].identify(token.strip())
+    identity = await request.app[AUTH].identify(bearer_of(request))
     request.app[USER_LIMIT].take(identity.login_id)
     if identity.device_id is not None:
         request.app[DEVICE_LIMIT].take(identity.device_id)
     return identity
+
+
+def bearer_of(request: web.Request) -> str:
+    """Return the request's token. Raises SyncError 401 where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise invalid_token()
+    return token.strip()

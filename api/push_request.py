@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from api.pull import read_last_version
+from api.pull_request import read_last_version
 from api.requests import malformed, read_company_id, read_device_id
 from schema.columns import ID_MAX
 from schema.errors import SyncError

@@ -86,6 +86,8 @@ class Settings:
     push_groups_nesting_max: int = 32
     body_bytes_max: int = 5 * 1024 * 1024
     push_wait_ms_max: int = 1500
+    pull_wait_seconds_max: int = 25
+    pulls_held_per_device_max: int = 2
     push_attempts_max: int = 5
     data_page_rows_default: int = 100
     data_page_rows_max: int = 1000

@@ -186,7 +186,7 @@ WHO_SEES_AND_TOUCHES = (
     guard(
         "restricted-columns-by-role",
         SEEN,
-        "api/pull.py",
+        "api/pull_page.py",
         "splice_sealed(row.data, row.sealed) if scope.may_see_restricted else row.data",
         "splice_sealed(row.data, row.sealed)",
         f"{SCOPE}_private_columns_never_leave_and_restricted_ones_only_for_roles_that_may",
@@ -202,7 +202,7 @@ WHO_SEES_AND_TOUCHES = (
     guard(
         "tables-by-role",
         SEEN,
-        "api/pull.py",
+        "api/pull_request.py",
         "    return tuple(name for name in (tables or TABLES) if name in scope.readable)",
         "    return tuple(tables or TABLES)",
         f"{SCOPE}_tables_that_are_lost_stand_in_revoked_and_one_that_is_gained_arrives_whole",

@@ -160,7 +160,7 @@ BELIEVED_WRITES = (
     guard(
         "no-echo-of-exact-rows-only",
         BELIEVED,
-        "api/pull.py",
+        "api/pull_page.py",
         "is_own = row.is_exact and row.origin_device_id == pull",
         "is_own = row.origin_device_id == pull",
         "tests/api/sync/test_pull.py::test_an_echo_comes_back_and_no_echo_leaves_out_only_what_is_exactly_as_sent",

@@ -1,0 +1,138 @@
+"""Holds a pull until its company has something new (contract §2.8). One question to MySQL serves all who wait in this worker.
+
+A hint from the tailer through Redis makes the watch ask at once; without one it asks at short intervals, and only while somebody
+waits. What a hint says is not believed, so a lost or a false one costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from aiohttp import web
+
+from api.cache import Cache
+from api.db import Database
+from schema.errors import SyncError
+
+POLL_SECONDS = 0.1
+POLL_SECONDS_WITHOUT_HINTS = 0.01
+PAUSE_SECONDS_MIN = 0.002
+"""Between two questions, so that a busy tailer's hints do not become as many queries."""
+STEP_VERSIONS_MAX = 10_000
+"""Behind by more than this, the watch wakes everybody instead of asking whose the changes are."""
+HEAD_CHANNEL = "head"
+_READ_HEAD = "SELECT head FROM sync_state WHERE id = 1"
+_READ_COMPANIES = "SELECT DISTINCT company_id FROM sync_changes WHERE version > %s AND version <= %s"
+
+
+class HeadWatch:
+    """The companies that are waited for, and the head up to which their changes were looked at."""
+
+    def __init__(self, database: Database, cache: Cache, *, held_max: int) -> None:
+        self._held_max = held_max
+        self._held: dict[tuple[int, str], int] = {}
+        self._database = database
+        self._cache = cache
+        self._waiting: dict[int, set[asyncio.Future[None]]] = defaultdict(set)
+        self._newest: dict[int, int] = {}
+        self._began = 0
+        self._head = 0
+        self._hinted = asyncio.Event()
+        self._has_hints = False
+        self._listener: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Listen to hints."""
+        self._listener = asyncio.create_task(self._listen())
+
+    def wake_all(self) -> None:
+        """Let everybody look: the worker is told to stop."""
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
+
+    async def close(self) -> None:
+        """End the watch."""
+        for task in (self._listener, self._watcher):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    @contextmanager
+    def held(self, company_id: int, device_id: str) -> Iterator[bool]:
+        """Count a request that waits; False where the device has as many already, and this one is to be answered at once."""
+        key = (company_id, device_id)
+        count = self._held.get(key, 0)
+        if count >= self._held_max:
+            yield False
+            return
+        self._held[key] = count + 1
+        try:
+            yield True
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+
+    async def wait(self, company_id: int, head: int, seconds_max: float) -> bool:
+        """Tell within this long whether the company may have a change above `head`, the newest version the caller looked at."""
+        if self._watcher is None or self._watcher.done():
+            self._began = self._head = head
+            self._newest = {}
+            self._watcher = asyncio.create_task(self._watch())
+        elif head < self._began or self._newest.get(company_id, 0) > head:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[company_id].add(future)
+        try:
+            async with asyncio.timeout(seconds_max):
+                await future
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting[company_id].discard(future)
+            if not self._waiting[company_id]:
+                del self._waiting[company_id]
+
+    async def _watch(self) -> None:
+        while self._waiting:
+            with suppress(SyncError):  # MySQL is away: the waiting pulls find out by themselves
+                await self._look()
+            if not self._waiting:
+                return
+            await asyncio.sleep(PAUSE_SECONDS_MIN)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS if self._has_hints else POLL_SECONDS_WITHOUT_HINTS):
+                    await self._hinted.wait()
+            self._hinted.clear()
+
+    async def _look(self) -> None:
+        async with self._database.read() as session:
+            row = await session.fetch_one(_READ_HEAD)
+            head = row[0] if row else 0
+            if head == self._head:
+                return
+            is_known = self._head < head <= self._head + STEP_VERSIONS_MAX
+            rows = await session.fetch_all(_READ_COMPANIES, (self._head, head)) if is_known else [(c,) for c in self._waiting]
+        self._head = head
+        for (company_id,) in rows:
+            self._newest[company_id] = head
+            for future in self._waiting.get(company_id, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    async def _listen(self) -> None:
+        async for message in self._cache.subscribe(HEAD_CHANNEL):
+            self._has_hints = True
+            if message is not None or self._waiting:
+                self._hinted.set()
+
+
+HEADS = web.AppKey("heads", HeadWatch)

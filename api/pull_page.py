@@ -1,0 +1,187 @@
+"""From a cursor to an answer: the page that is found, remembered as given, and written as JSON (contract §2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from api.db import Session
+from api.deliveries import Deliveries
+from api.delivery_store import DELIVERIES, read_deliveries, seen_by
+from api.elsewhere import pass_over_elsewhere, read_elsewhere
+from api.feed import FeedRow, Page, PageRequest, read_page
+from api.heads import LAG, Head, check_cursor, read_head, retention_reset
+from api.keys import FEED, SETTINGS
+from api.pull_request import PullRequest, asked_tables
+from api.scope import Scope
+from schema.settings import Settings
+from schema.tables import TABLES
+from schema.values import rfc3339_from_us
+from schema.versions import EMPTY_HEAD
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """A page and what it was found by. `stored` are the deliveries as they stood, `deliveries` as this scope finds them; `after`:
+    where the page began, at or below the cursor that was sent.
+    """
+
+    head: Head
+    stored: Deliveries
+    deliveries: Deliveries
+    elsewhere: Mapping[int, Deliveries]
+    after: int
+    page: Page
+
+    @property
+    def is_empty(self) -> bool:
+        """There is nothing new for the device."""
+        return not self.page.rows and not self.page.has_more
+
+    def cursor(self, sent: int) -> int:
+        """The cursor to answer one that asked from `sent`.
+
+        A page that began further back than was asked is not answered with the cursor that was sent: the same one again would not
+        tell whether the page arrived. One below it, and what stands at it comes again.
+        """
+        return self.page.last - 1 if self.page.rows and self.after < sent == self.page.last else self.page.last
+
+
+async def find_page(app: web.Application, scope: Scope, pull: PullRequest, *, start: int | None = None) -> FoundPage:
+    """Read the page in one snapshot. `start`: where a stream goes on by itself. Raises SyncError: 410 `reset_required`, 503."""
+    async with app[FEED].snapshot() as session:
+        head = await read_head(session)
+        stored = await read_deliveries(session, scope.company_id, pull.device_id)
+        await check_cursor(session, head, pull.last_version if start is None else start)
+        deliveries = _seen_by(scope, pull, head, stored)
+        elsewhere = await read_elsewhere(session, scope, pull.device_id)
+        after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries, start, is_known_elsewhere=bool(elsewhere))
+    return FoundPage(head, stored, deliveries, elsewhere, after, page)
+
+
+async def note_given(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> None:
+    """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
+    await pass_over_elsewhere(app, pull.device_id, found.elsewhere, pull.last_version)
+    tables = asked_tables(scope, pull.tables)
+    is_changed = found.deliveries != found.stored
+    if found.deliveries.is_known(tables, found.after, pull.last_version) and found.is_empty and not is_changed:
+        return
+    head, cursor = found.head, found.cursor(pull.last_version)
+
+    def pulled(now: Deliveries) -> Deliveries:
+        seen = _seen_by(scope, pull, head, now)
+        floor = {"head": head.version, "min_version": head.min_version}
+        last = found.page.last
+        return seen.pulled(tables, found.after, last, **floor, sent=pull.last_version, told=cursor) if tables else seen
+
+    await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
+
+
+async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> bytes:
+    """Return the answer's JSON, its cursor remembered."""
+    lag_ms = await app[LAG].read_ms()
+    await note_given(app, scope, pull, found)
+    changes = b",".join(change for _, change in encode_changes(scope, pull, found))
+    rest = page_fields(scope, found, lag_ms)
+    return b'{"success":true,"current_version":%d,"changes":[%b],%b' % (found.cursor(pull.last_version), changes, rest[1:])
+
+
+def page_fields(scope: Scope, found: FoundPage, lag_ms: int) -> bytes:
+    """What an answer says beside its changes and its cursor, as a JSON object."""
+    fields: dict[str, Any] = {
+        "has_more": found.page.has_more,
+        "head_version": found.head.version,
+        "epoch": found.head.epoch,
+        "lag_ms": lag_ms,
+        "server_time": rfc3339_from_us(time.time_ns() // 1000),
+    }
+    if scope.revoked:
+        fields["revoked"] = scope.revoked
+    return orjson.dumps(fields)
+
+
+def encode_changes(scope: Scope, pull: PullRequest, found: FoundPage) -> list[tuple[int, bytes]]:
+    """Return the changes of a page, version and JSON, without those the device asked to be spared."""
+    page = found.page
+    rows = [row for row in page.rows if not (pull.no_echo and _is_echo(pull, found.deliveries, row))]
+    return [(row.version, encode_change(row, scope, is_cut=page.is_cut and row is rows[-1])) for row in rows]
+
+
+async def _read(
+    session: Session,
+    settings: Settings,
+    scope: Scope,
+    pull: PullRequest,
+    head: Head,
+    deliveries: Deliveries,
+    start: int | None,
+    *,
+    is_known_elsewhere: bool,
+) -> tuple[int, Page]:
+    tables = asked_tables(scope, pull.tables)
+    if deliveries.misses_tombstones(tables, pull.last_version if start is None else start, head.min_version):
+        raise retention_reset()
+    if not tables:
+        return pull.last_version, Page([], head.version, False)
+    after = deliveries.cursor_for(tables, pull.last_version) if start is None else start
+    if start is None and is_known_elsewhere and not deliveries.tables:
+        after = min(after, EMPTY_HEAD)  # its cursor speaks for another company; 0 would say that it has nothing of this one
+    is_fresh = after == 0 and not deliveries.tables
+    wanted = PageRequest(
+        company_id=scope.company_id,
+        device_id=pull.device_id,
+        tables=None if len(tables) == len(TABLES) else tables,
+        after=after,
+        head=head.version,
+        limit=pull.limit,
+        limit_max=settings.page_changes_max,
+        fresh_head=head.version if is_fresh else deliveries.fresh_head,
+        is_history=pull.is_history,
+    )
+    return after, await read_page(session, wanted)
+
+
+def _seen_by(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries) -> Deliveries:
+    return seen_by(scope, deliveries).in_epoch(head.epoch, asked_tables(scope, pull.tables), pull.last_version)
+
+
+def _is_echo(pull: PullRequest, deliveries: Deliveries, row: FeedRow) -> bool:
+    """Whether the device surely has this: it made it, it stands exactly as it was sent, and the device did not begin anew since."""
+    is_own = row.is_exact and row.origin_device_id == pull.device_id.encode()
+    return bool(is_own) and deliveries.knows_own(row.table.decode(), row.version, pull.last_version)
+
+
+def encode_change(row: FeedRow, scope: Scope, *, is_cut: bool = False) -> bytes:
+    """Return one change of a page as JSON; its data is joined in as it is stored."""
+    data = splice_sealed(row.data, row.sealed) if scope.may_see_restricted else row.data
+    return (
+        b'{"id":%d,"table":"%b","record_id":%d,"operation":"%b","data":%b,"version":%d,"timestamp":"%b","origin":"%b",'
+        b'"device_id":%b,"local_id":%b,"tx":%d%b}'
+    ) % (
+        row.version,
+        row.table,
+        row.record_id,
+        row.operation,
+        data,
+        row.version,
+        row.timestamp,
+        row.origin,
+        _json_text(row.device_id),
+        _json_text(row.local_id),
+        row.tx,
+        b',"tx_end":false' if is_cut else b"",
+    )
+
+
+def splice_sealed(data: bytes, sealed: bytes | None) -> bytes:
+    """Put the restricted columns into a row's JSON, for a role that may see them."""
+    return data if sealed is None or sealed == b"{}" else data[:-1] + b"," + sealed[1:]
+
+
+def _json_text(text: bytes | None) -> bytes:
+    return b"null" if text is None else orjson.dumps(text.decode())

@@ -53,7 +53,7 @@ class Proxy(Generic[Target]):
     """
 
     def __init__(self, target: Target, spoil: Callable[[bytes], bytes] = lambda data: data, *, hides_tls: bool = False) -> None:
-        self._target = target
+        self._target: Target = target
         self.spoil = spoil
         self.is_silent = False
         self.delay_seconds = 0.0
@@ -70,7 +70,8 @@ class Proxy(Generic[Target]):
     @property
     def connect(self) -> Target:
         """The target's settings, leading through the proxy."""
-        return replace(self._target, host="127.0.0.1", port=self._listener.getsockname()[1])
+        led: Target = replace(self._target, host="127.0.0.1", port=self._listener.getsockname()[1])
+        return led
 
     def __enter__(self) -> Self:
         self._start(self._accept)

@@ -111,7 +111,7 @@ async def test_a_days_work_offline_arrives_in_mysql_and_on_every_other_device(
     assert [len(rows[table]) for table in counted] == [1, 3, 3, 3, 6]
     assert next(iter(rows["products"].values()))["name"] == "Green Tea"
     assert comparable_rows(one.held()) == comparable_rows(other.held()) == comparable_rows(rows)
-    assert not one.outbox and not one.drafts and not one.refused
+    assert not one.outbox and not one.drafts and not one.store.refused
 
 
 async def test_ten_thousand_rows_by_plain_sql_reach_a_device_once_in_commit_order(

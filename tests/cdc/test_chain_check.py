@@ -239,4 +239,4 @@ def test_the_command_prints_the_head_to_keep_and_names_what_does_not_fit(log: Hi
     assert [(line["kind"], line["first"]) for line in lines[:-1]] == [("edited", 20), ("deleted", 30)]
     assert (lines[-1]["findings"], lines[-1]["head"]) == (2, kept)
     assert run(database, "verify", "--chain", "--anchor", "41:zz").exit_code == 2
-    assert run(database, "verify").exit_code == 2
+    assert run(database, "verify", "--anchor", kept).exit_code == 2

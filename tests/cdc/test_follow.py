@@ -35,7 +35,11 @@ def test_a_quiet_transaction_joins_the_checkpoint_after_a_while(
 ) -> None:
     take_lease(connection, database.name, wait_seconds=0)
     clock, commits = Clock(), itertools.count()
-    follower = Follower(connection, database.settings, read_state(connection), lambda *_: next(commits) and None, clock)
+
+    def appended(*_: Any) -> None:
+        next(commits)
+
+    follower = Follower(connection, database.settings, read_state(connection), appended, clock)
     gtid = Gtid.parse(f"{UUID}:1")
     follower.take(TxBegin(gtid, 1, 1, "binlog.000001", 4))
     follower.take(TxEnd(gtid, "binlog.000001", 400, (gtid,), True, is_checkpoint))

@@ -87,7 +87,7 @@ def test_mysql_shows_an_account_its_own_sessions_and_lets_it_end_them(
     sight = look_at(second, session)
     assert sight is not None and not sight.is_waiting_for_client
     asking.join()
-    assert kill(second, session) and read_holder(second, "a lock") is None
+    assert session is not None and kill(second, session) and read_holder(second, "a lock") is None
     assert kill(second, session), "ending what is gone is no failure"
     administrator = sql.value("SELECT CONNECTION_ID()")
     assert look_at(second, administrator) is None and not kill(second, administrator)

@@ -18,7 +18,7 @@ def line() -> Iterator[Pair]:
     """A server's end, and a reader that expects packet 1."""
     here, there = socket.socketpair()
     with here, there:
-        yield there, PacketReader(here, sequence=1, timeout_seconds=0.2)
+        yield there, PacketReader(here, sequence=1, timeout_seconds=0.2, on_wait=lambda: None)
 
 
 def packet(number: int, payload: bytes) -> bytes:

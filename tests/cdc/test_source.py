@@ -327,7 +327,7 @@ def test_an_end_that_mysql_says_is_a_retry_where_the_stream_has_none(monkeypatch
         here, there = socket.socketpair()
         with here, there:
             there.sendall(b"\x05\0\0\x01\xfe\0\0\x02\0")
-            packets = PacketReader(here, sequence=1, timeout_seconds=1)
+            packets = PacketReader(here, sequence=1, timeout_seconds=1, on_wait=lambda: None)
             monkeypatch.setattr(BinlogSource, "_open", lambda _, packets=packets: packets)
             connect, start = settings_of("mysql://u:p@h:1/d"), FilePosition("f", 4)
             source = BinlogSource(connect=connect, server_id=1, start=start, blocking=is_blocking)

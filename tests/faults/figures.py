@@ -24,6 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cli.embedded import MySQLServer
 from cli.embedded.process import Child
@@ -177,8 +178,13 @@ def main() -> int:
         undo.callback(ledger.close)
         with SqlClient(database.settings) as sql:
             company = sql.company()
-        load = {"writers": WRITERS, "rows_max": 200, "pause_seconds": 0.02, "changes_allowed": lab.pace.changes_allowed}
-        with writing(database, company, ledger, lab.chance, **load):
+        load: dict[str, Any] = {
+            "writers": WRITERS,
+            "rows_max": 200,
+            "pause_seconds": 0.02,
+            "changes_allowed": lab.pace.changes_allowed,
+        }
+        with writing(database, company, ledger, lab.chance, **load, changes_allowed=lab.pace.changes_allowed):
             FAULTS[words.what](lab, words.times)
             wait_until(lambda: ledger.changes >= changes, PATIENCE_SECONDS + changes / 100)
         try:

@@ -57,7 +57,7 @@ async def test_the_operator_passes_over_the_gap_and_every_device_goes_on(stack: 
                 sql.wait_for_tailer(CATCH_UP_SECONDS)
             changes, last = await line.pull_all(cursor)
             assert [c["data"]["name"] for c in changes if c["version"] > fork] == ["after"] and last >= pack(1, 1)
-            device.update("parties", next(iter(device.ids.values())), phone="7")
+            device.update("parties", next(iter(device.store.ids.values())), phone="7")
             await device.sync()  # its push names no cursor, and it need not start again all the same
             assert {row["name"] for row in device.held()["parties"].values()} == {"mine", "after"}
         tail.stop()

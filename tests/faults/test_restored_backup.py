@@ -88,7 +88,7 @@ async def test_devices_that_saw_what_is_gone_start_again_and_the_others_go_on(
                 gone = ahead.insert("parties", name="gone 3")
                 sql.wait_for_tailer(CATCH_UP_SECONDS)
                 await ahead.sync()
-                lost_id, seen = ahead.ids["parties", gone], ahead.cursor
+                lost_id, seen = ahead.store.ids["parties", gone], ahead.cursor
             assert seen > fork
             ahead.update("parties", gone, phone="of a lost record")
             ahead.update("parties", kept, phone="unsent")
@@ -106,7 +106,7 @@ async def test_devices_that_saw_what_is_gone_start_again_and_the_others_go_on(
                 await settled(behind)
                 answer = await ahead.push()
                 assert answer["head_version"] > pack(1, 0)
-                assert ahead.ids["parties", new] > lost_id + ID_STEP // 2, "a lost id is not given again"
+                assert ahead.store.ids["parties", new] > lost_id + ID_STEP // 2, "a lost id is not given again"
                 assert await reset(ahead) == "epoch"
                 await settled(behind)
                 rows = Oracle(sql).table("parties", owner.company_id)

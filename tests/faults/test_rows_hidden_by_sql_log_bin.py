@@ -51,4 +51,4 @@ async def test_exactly_the_hidden_writes_are_named_and_healed(database: Database
         counts = reconciled(database)
         assert counts["inserted"] + counts["updated"] + counts["deleted"] == len(found)
         await assert_phones_hold_the_tables(devices, sql, company)
-        assert devices[0].ids["parties", made] in devices[1].held()["parties"]
+        assert devices[0].store.ids["parties", made] in devices[1].held()["parties"]

@@ -128,7 +128,7 @@ def test_a_running_tailer_is_named_and_a_halted_one_is_fatal(stack: Stack) -> No
         sql.run("TRUNCATE settings")
         wait_for(lambda: not tailer.is_running)
         halted = findings(database)["halted"]
-        assert "a TRUNCATE of settings may have changed rows" in halted["message"]
+        assert "TRUNCATE of settings may have changed rows" in halted["message"]
         assert "checkpoint skip" in halted["remedy"]
         gtid = sql.value("SELECT details->>'$.gtid' FROM sync_audit WHERE action = 'halted'")
         assert run(database, "checkpoint", "skip", "--gtid", gtid, "--reason", "it was empty", "--yes").exit_code == 0

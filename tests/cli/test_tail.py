@@ -109,7 +109,7 @@ def test_a_halt_says_where_why_and_what_to_do(stack: Stack, database: Database, 
     sql.run("TRUNCATE settings")
     assert ended(tailer) == 3
     told = tailer.output()[tailer.output().index("matrix-sync: ") :]
-    assert "a TRUNCATE of settings may have changed rows without row events" in told
+    assert "TRUNCATE of settings may have changed rows without row events" in told
     assert "  transaction  " in told
     assert "  position     binlog." in told
     assert f"  checkpoint   {executed.split(':')[0]}:" in told

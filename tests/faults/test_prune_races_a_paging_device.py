@@ -134,7 +134,7 @@ async def test_a_device_is_reset_or_misses_nothing(stack: Stack, database: Datab
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     with SqlClient(database.settings) as sql:
-        async with open_api(database) as api:
+        async with open_api(database, device_requests_per_second=100_000, user_requests_per_second=100_000) as api:
             owner = await api.register()
             company = owner.company_id
             for table in TABLES:

@@ -146,8 +146,9 @@ class Reconciler:
 
         What cannot be read ends the run and not the tailer; pymysql errors of a broken connection come through.
         """
+        is_visible = self._is_visible()  # asked first: what becomes visible between the two questions is found by the second
         run = read_open_run(self._connection)
-        if run is None and not self._is_visible():
+        if run is None and not is_visible:
             self._not_before = self._clock() + _VISIBLE_SECONDS
             return
         if run is None:

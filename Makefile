@@ -9,7 +9,7 @@ demo: .venv/installed-demo
 	@.venv/bin/matrix-sync demo $(ARGS)
 
 test: .venv/installed-dev
-	@.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist loadfile --durations=40 $(ARGS)
 
 guards: .venv/installed-dev
 	@.venv/bin/python -m tests.guards $(ARGS)

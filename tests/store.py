@@ -70,7 +70,7 @@ class Store:
     """In memory: a restart of the app is played, not one of the phone."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._db.close)
         self._db.executescript(_SCHEMA)
         self.rows = Shelf(self._db, "held", "table_name", "record_id")

@@ -25,7 +25,7 @@ def lab(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]
         yield opened
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(PROGRAMS)
 def test_every_change_of_a_random_program_comes_exactly_or_the_tailer_halts(lab: Lab, program: Program) -> None:
     lab.run(program)

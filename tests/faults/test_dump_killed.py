@@ -23,7 +23,7 @@ def test_a_dump_that_is_killed_again_and_again_loses_nothing(
     stack: Stack, database: Database, sql: SqlClient, start_tail: StartTail, ledger: Ledger
 ) -> None:
     company = sql.company()
-    tailer = start_tail(database)
+    tailer = start_tail(database, SYNC_TAILER_BACKOFF_SECONDS_MAX="1")
     sql.wait_for_tailer()
     killed = 0
     with writing(database, company, ledger, new_seed()):

@@ -62,7 +62,7 @@ def test_in_the_middle_of_one_transaction(stack: Stack, database: Database, sql:
     child = restarted(stack, database, stack.spawn("tail", environ=database.environ))
     head = sql.wait_for_tailer(CATCH_UP_SECONDS)
     sql.run(_LOAD.format(company=company))
-    for rows_stored in (1, 12_000, 36_000):
+    for rows_stored in (1, 5_000, 14_000):
         until(sql, "SELECT COUNT(*) FROM sync_changes WHERE table_name = 'parties'", partial(operator.le, rows_stored))
         shown = sql.rows("SELECT head, (SELECT COUNT(*) FROM sync_live WHERE table_name = 'parties') FROM sync_state")
         assert shown in ([(head, 0)], [(head + ROWS, ROWS)]), "half a transaction is never shown"

@@ -10,7 +10,7 @@ import asyncio
 from typing import Protocol
 
 from schema.errors import SyncError
-from schema.versions import epoch_of
+from schema.versions import epoch_of, is_replaced
 
 _READ = "SELECT s.head, e.epoch, e.fork FROM sync_state s JOIN sync_epochs e WHERE s.id = 1"
 _READ_FORK = "SELECT MIN(fork) FROM sync_epochs WHERE epoch > %s AND is_past_lost"
@@ -61,7 +61,7 @@ class Forks:
             rows = await self._session.fetch_all(_READ)
             self._head = rows[0][0] if rows else 0
             self._forks = {epoch: fork for _, epoch, fork in rows}
-        return any(epoch > epoch_of(version) and version > fork for epoch, fork in self._forks.items())
+        return is_replaced(version, self._forks)
 
 
 async def read_lost_cursor(session: _Asks, head: int, *, known_epoch: int, last_version: int | None) -> int | None:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from cdc.state import State
 from cdc.witness import WitnessKeeper
 from schema.errors import Halt
 from schema.logs import get_logger
-from schema.versions import EMPTY_HEAD, epoch_of
+from schema.versions import EMPTY_HEAD, is_replaced
 from schema.witness import Point, Witness, latest
 
 log = get_logger(__name__)
@@ -81,7 +81,7 @@ def epoch_needed(connection: Connection[Any], state: State, witnesses: Iterable[
 def find_fork(connection: Connection[Any], state: State, witness: Witness) -> int | None:
     """Return the newest version that the log and the witness have in common; None where the log goes on from the witness."""
     forks = _read_forks(connection)
-    points = [point for point in witness.points if not _is_gone(point.version, forks)]
+    points = [point for point in witness.points if not is_replaced(point.version, forks)]
     is_behind = witness.epoch > state.epoch or bool(points and points[-1].version > state.head)
     is_other = False
     for point in reversed(points):
@@ -112,11 +112,6 @@ def _read_forks(connection: Connection[Any]) -> dict[int, int]:
         found = {int(epoch): int(fork) for epoch, fork in cursor.fetchall()}
     connection.commit()
     return found
-
-
-def _is_gone(version: int, forks: Mapping[int, int]) -> bool:
-    """Whether it is recorded already that a version's past was replaced."""
-    return any(epoch > epoch_of(version) and fork < version for epoch, fork in forks.items())
 
 
 def _chain_at(connection: Connection[Any], state: State, version: int) -> bytes | None:

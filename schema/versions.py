@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 EPOCH_SHIFT = 40
 N_MAX = (1 << EPOCH_SHIFT) - 1
 EPOCH_MAX = (1 << (53 - EPOCH_SHIFT)) - 1
@@ -31,3 +33,8 @@ def n_of(version: int) -> int:
 def advance(version: int, count: int) -> int:
     """Return the version `count` changes later. Raises ValueError when the epoch is full."""
     return pack(epoch_of(version), n_of(version) + count)
+
+
+def is_replaced(version: int, forks: Mapping[int, int]) -> bool:
+    """Whether a version is of a past that a later epoch replaced; `forks`: each epoch's, the last version that is still true."""
+    return any(epoch > epoch_of(version) and version > fork for epoch, fork in forks.items())

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from cdc.retention import Cutoffs, Retention
-from cli.embedded.process import Child
 from schema.connect import open_connection
 from schema.values import rfc3339_from_us
 from schema.versions import pack
@@ -22,20 +19,6 @@ from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def tailer(stack: Stack, shared: Database) -> Iterator[Child]:
-    child = stack.spawn("tail", environ=shared.environ)
-    yield child
-    child.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(shared: Database, tailer: Child) -> AsyncIterator[Api]:
-    """One for the file: each test registers companies of its own."""
-    async with open_api(shared) as running:
-        yield running
 
 
 async def listed(person: Person, table: str, as_of: int | str, **more: Any) -> dict[int, dict[str, Any]]:

@@ -1,0 +1,56 @@
+"""One measured figure, and the table of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """`ours` in `unit`; `peer` names what was measured beside it in the same run, `peers` is that in the same unit.
+
+    `cpu_us`: CPU of all server processes (ours and MySQL's) per request or row, in µs. `target` is the aim, in words.
+    """
+
+    what: str
+    ours: float
+    unit: str
+    target: str
+    peer: str = ""
+    peers: float | None = None
+    cpu_us: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over the peer's."""
+        return self.ours / self.peers if self.peers else None
+
+
+def print_figures(figures: Iterable[Figure]) -> None:
+    """Print one table."""
+    table = Table("what", *_right("ours", "beside it", "ratio", "CPU µs each"), "beside it was", "target")
+    for figure in figures:
+        table.add_row(
+            figure.what,
+            f"{_number(figure.ours)} {figure.unit}",
+            f"{_number(figure.peers)} {figure.unit}" if figure.peers is not None else "",
+            f"{figure.ratio:.2f}" if figure.ratio is not None else "",
+            f"{figure.cpu_us:.0f}" if figure.cpu_us is not None else "",
+            figure.peer,
+            figure.target,
+        )
+    Console(width=180).print(table)
+
+
+def _right(*names: str) -> list[object]:
+    from rich.table import Column
+
+    return [Column(name, justify="right") for name in names]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -178,12 +178,7 @@ def main() -> int:
         undo.callback(ledger.close)
         with SqlClient(database.settings) as sql:
             company = sql.company()
-        load: dict[str, Any] = {
-            "writers": WRITERS,
-            "rows_max": 200,
-            "pause_seconds": 0.02,
-            "changes_allowed": lab.pace.changes_allowed,
-        }
+        load: dict[str, Any] = {"writers": WRITERS, "rows_max": 200, "pause_seconds": 0.02}
         with writing(database, company, ledger, lab.chance, **load, changes_allowed=lab.pace.changes_allowed):
             FAULTS[words.what](lab, words.times)
             wait_until(lambda: ledger.changes >= changes, PATIENCE_SECONDS + changes / 100)

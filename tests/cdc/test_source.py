@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import struct
 import threading
@@ -12,9 +14,11 @@ from dataclasses import replace
 import pytest
 
 from cdc import events as e
+from cdc.decode import RowChange
+from cdc.events import RawEvent
 from cdc.gtid import GtidSet
 from cdc.packets import PacketReader
-from cdc.source import BinlogSource, FilePosition, _OneStream
+from cdc.source import BinlogSource, ConnectionSettings, FilePosition, _OneStream
 from cdc.tx import Rows, TxBegin, TxEnd, assemble
 from schema.errors import Halt, Retry
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
@@ -236,6 +240,70 @@ def test_a_connection_cut_anywhere_is_a_retry(binlog: Binlog, after: int, tls: b
         source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=binlog.start, heartbeat_seconds=2)
         with pytest.raises(Retry, match=r"connection_lost|server_unreachable"):
             follow(source)
+
+
+CUT_STEP = int(os.environ.get("CUT_STEP", "4"))
+"""With 1 every byte is a place to cut; the other ones have their turn in other runs."""
+
+
+class CutAfter:
+    """A spoiler that cuts after so many bytes of a server, and counts them."""
+
+    def __init__(self, after: int | None = None) -> None:
+        self._after = after
+        self.bytes = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        self.bytes += len(data)
+        if self._after is not None and self.bytes > self._after:
+            raise Cut(data[: len(data) - (self.bytes - self._after)])
+        return data
+
+
+def test_a_stream_cut_at_every_byte_gives_whole_events_and_the_rest_comes_from_the_checkpoint(binlog: Binlog) -> None:
+    binlog.run("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)")
+    binlog.mark()
+    binlog.run("INSERT INTO t VALUES (1, 'ä')")
+    whole, wanted, begin = binlog.events(), binlog.changes("t"), binlog.start
+    judged: set[int] = set()
+    with Proxy(replace(binlog.connect, is_tls_allowed=False)) as proxy:
+        proxy.spoil = counted = CutAfter()
+        assert read_through(proxy, begin) == (whole, True)
+        in_tx = sum(event.end_pos - event.start_pos for event in whole if event.type not in (e.ROTATE, e.FORMAT_DESCRIPTION))
+        for after in range(counted.bytes - in_tx + random.randrange(CUT_STEP), counted.bytes, CUT_STEP):
+            proxy.spoil = CutAfter(after)
+            events, is_whole = read_through(proxy, begin)
+            assert events == whole[: len(events)], f"cut after {after} bytes"
+            assert not is_whole, f"cut after {after} bytes"
+            if len(events) not in judged:
+                judged.add(len(events))
+                binlog.start, stored = checkpoint_after(binlog, begin, events)
+                assert [*stored, *binlog.changes("t")] == wanted, f"cut after {after} bytes"
+    assert len(judged) > 5
+
+
+def read_through(proxy: Proxy[ConnectionSettings], start: GtidSet) -> tuple[list[RawEvent], bool]:
+    """The events that come through, and whether the stream came to its end."""
+    source = BinlogSource(connect=proxy.connect, server_id=next(SERVER_IDS), start=start, blocking=False)
+    events: list[RawEvent] = []
+    try:
+        events.extend(source.events())
+    except Retry:
+        return events, False
+    return events, True
+
+
+def checkpoint_after(binlog: Binlog, start: GtidSet, events: list[RawEvent]) -> tuple[GtidSet, list[RowChange]]:
+    """Where a tailer that got these goes on, and the changes it has stored: those of whole transactions."""
+    stored: list[RowChange] = []
+    pending: list[RowChange] = []
+    for item in assemble(iter(events), binlog.database, lambda schema, table: True):
+        if isinstance(item, Rows):
+            pending += item.changes
+        elif isinstance(item, TxEnd):
+            start = start.add(item.gtid)
+            stored, pending = stored + pending, []
+    return start, stored
 
 
 def test_an_event_damaged_on_the_way_is_a_retry(binlog: Binlog) -> None:

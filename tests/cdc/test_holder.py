@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pymysql
 import pytest
 from pymysql.connections import Connection
 
 from cdc.holder import SILENT_SECONDS, Sight, Watch, kill, look_at, read_holder
+from cdc.lease import KEEP_SECONDS, Candidate, Lease, take_lease
 from schema.connect import open_connection
 from tests.servers import Database
 from tests.sql_client import SqlClient
@@ -91,5 +93,30 @@ def test_mysql_shows_an_account_its_own_sessions_and_lets_it_end_them(
     assert kill(second, session), "ending what is gone is no failure"
     administrator = sql.value("SELECT CONNECTION_ID()")
     assert look_at(second, administrator) is None and not kill(second, administrator)
+    connection.close()
+    connection.connect()
+
+
+def test_a_holder_is_heard_of_twice_a_second(connection: Connection[Any], sql: SqlClient) -> None:
+    now = [0.0]
+    lease = Lease(connection, clock=lambda: now[0])
+    sql.run(f"KILL {connection.thread_id()}")
+    now[0] = KEEP_SECONDS - 0.01
+    lease.keep()  # asks nobody
+    now[0] = KEEP_SECONDS
+    with pytest.raises(pymysql.err.MySQLError):
+        lease.keep()
+    connection.connect()
+
+
+def test_a_session_of_its_own_that_the_server_still_keeps_does_not_stand_in_the_way(
+    connection: Connection[Any], second: Connection[Any], database: Database
+) -> None:
+    """After a cut that the server has not noticed, the tailer comes back with another connection."""
+    take_lease(connection, database.name, wait_seconds=0)
+    former = connection.thread_id()
+    again = Candidate(second, database.name, former=former)
+    assert again.take(is_standby=False, wait=lambda seconds: True)
+    assert look_at(second, former) is None
     connection.close()
     connection.connect()

@@ -150,3 +150,20 @@ def test_bytes_that_are_no_difference_are_refused(difference: bytes, error: type
     assert apply_differences(document, b"") == '{"a": 1}'
     with pytest.raises(error):
         apply_differences(document, difference)
+
+
+def test_value_options_that_are_not_known_are_refused(binlog: Binlog) -> None:
+    """A later server's: how the image after is to be read then, nobody knows."""
+    binlog.run(
+        "CREATE TABLE t (id INT PRIMARY KEY, j JSON)",
+        f"INSERT INTO t VALUES (1, JSON_OBJECT('abc', 1, 'padding', '{PADDING}'))",
+        PARTIAL,
+        "UPDATE t SET j = JSON_REPLACE(j, '$.abc', 2)",
+    )
+    rows = next(event for event in binlog.events() if event.type == e.PARTIAL_UPDATE_ROWS)
+    options = rows.body.index(PADDING.encode()) + len(PADDING)
+    assert rows.body[options : options + 2] == b"\x01\x01", "the options, and which columns hold differences"
+    unknown = replace(rows, body=rows.body[:options] + b"\x03" + rows.body[options + 1 :])
+    events = [unknown if event.type == e.PARTIAL_UPDATE_ROWS else event for event in binlog.events()]
+    with pytest.raises(Halt):
+        list(assemble(events, binlog.database, lambda *_: True))

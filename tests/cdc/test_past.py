@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from pymysql.connections import Connection
 
 from cdc.announce import Announcer
+from cdc.epochs import NewEpoch, begin_epoch
 from cdc.gtid import GtidSet
 from cdc.past import epoch_needed, find_fork
 from cdc.state import State, read_state
 from cdc.witness import WitnessKeeper
+from schema.errors import LeaseLost
 from schema.versions import EMPTY_HEAD, pack
 from schema.witness import NEWEST_KEPT, Point, Witness, decode, encode, read_file, thinned, witness_file
 from tests.servers import Database, Stack
@@ -173,3 +175,42 @@ def test_a_directory_that_cannot_be_written_is_told_and_stops_nothing(database: 
     assert keeper.begin("log", state, 7, []) is False
     keeper.note(replace(state, head=8, chain=chain(8)), 8)
     keeper.close()
+
+
+def test_of_several_witnesses_the_oldest_fork_counts(log: Log) -> None:
+    """Each tells of a loss: what one of them has seen differently is not true any more."""
+    state = log.holds(*range(2, 11), newest_us=99 * SECOND_US)
+    new = epoch_needed(log.connection, state, [witness(4, 8, 14), witness(4, 6, 20), witness(9, 30)])
+    assert new is not None and new.fork == 6
+
+
+def test_a_stale_holder_begins_no_epoch(log: Log) -> None:
+    state = log.holds(2, 3)
+    log._sql.run("UPDATE sync_state SET fencing_token = fencing_token + 1")
+    with pytest.raises(LeaseLost):
+        begin_epoch(log.connection, state, NewEpoch(1, 3, "test", is_past_lost=True), "tailer", {})
+    log.connection.rollback()
+    assert log._sql.rows("SELECT epoch, head FROM sync_state") == [(0, 3)]
+
+
+def test_a_witness_in_redis_is_believed_by_its_own_log_alone(database: Database, tmp_path: Path) -> None:
+    settings = replace(database.settings, state_dir=str(tmp_path))
+    announcer = Announcer(settings, database="shared")
+    assert announcer.store_witness(encode(witness(5, 9)))
+    keeper = WitnessKeeper(settings, "shared", announcer)
+    assert keeper.read("log") == [witness(5, 9)]
+    assert keeper.read("another log") == []
+
+
+def test_who_reads_the_file_while_it_is_written_finds_it_whole(database: Database, tmp_path: Path) -> None:
+    settings = replace(database.settings, state_dir=str(tmp_path), redis_url="")
+    keeper = WitnessKeeper(settings, "db", Announcer(settings, database="db"))
+    state = State(0, 7, 1, GtidSet(), None, None, "uuid", 1, chain(7))
+    keeper.begin("log", state, 7, [])
+    with witness_file(settings, "db").open("rb") as reader:
+        keeper.note(replace(state, head=8, chain=chain(8)), 8)
+        keeper.close()
+        found = decode(reader.read())
+    assert found is not None and found.head == 7, "the old one, which is whole, until the new one is"
+    newer = read_file(settings, "db")
+    assert newer is not None and newer.head == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -333,3 +334,38 @@ def test_the_command_prunes_by_age_and_leaves_word(log: History, sql: SqlClient,
     assert "min_version 5: devices with an older cursor start again" in result.stdout and log.versions == [4]
     assert sql.value("SELECT COUNT(*) FROM sync_audit WHERE action = 'pruned'") == 2
     assert run(database, "retention", "--older-than", "soon").exit_code == 2
+
+
+def test_a_deletion_that_another_change_followed_is_no_tombstone(log: History) -> None:
+    log.write(inserted(1))  # 2
+    log.write(deleted(1))  # 3
+    log.write(inserted(1))  # 4
+    assert prune(log, 3, 3).counts.tombstones == 0
+    assert log.versions == [3, 4], "3 says what was until 4, which is newer than the cutoff"
+
+
+def test_the_newest_transaction_stays_though_it_is_empty(log: History, sql: SqlClient) -> None:
+    """The next one's number follows from it."""
+    log.write(inserted(1))
+    log.write()
+    prune(log, 2, 2)
+    assert [row[0] for row in sql.rows("SELECT tx FROM sync_tx ORDER BY tx")] == [1, 2]
+    log.write()
+    prune(log, 2, 2)
+    assert [row[0] for row in sql.rows("SELECT tx FROM sync_tx ORDER BY tx")] == [1, 3]
+
+
+def test_the_idle_tailer_rests_after_each_piece_of_work(log: History, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock takes a second here: a piece of work of two is followed by a rest of ten."""
+    monkeypatch.setattr("cdc.retention.CHANGES_PER_COMMIT", 2)
+    for _ in range(8):
+        log.write(change(1))
+    seconds = itertools.count()
+    settings = replace(database.settings, retention_history_days=1)
+    later_us = FIRST_US + 400 * 24 * 3600 * 1_000_000
+    work = IdleWork(log.connection, settings, log.state.fencing_token, clock=lambda: float(next(seconds)), now_us=lambda: later_us)
+    left = []
+    for _ in range(12):
+        work.take_turn()
+        left.append(len(log.versions))
+    assert left == [7] * 10 + [5] * 2

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import orjson
+from typing import Any
 
+import orjson
+import pytest
+from pymysql.connections import Connection
+
+from cdc.lease import take_lease
+from cdc.log import LargeTx, append
+from cdc.state import read_state
 from cli.embedded.process import Child
+from schema.errors import LeaseLost
+from tests.cdc.history import inserted, tx
 from tests.cli.commands import run, run_json
 from tests.cli.test_tail import ended
 from tests.servers import Database, Stack
@@ -93,3 +102,41 @@ def test_a_skip_asks_first_and_needs_a_reason_and_a_transaction_that_there_was(d
     unknown = run(database, "checkpoint", "skip", "--gtid", f"{uuid}:999999999", "--reason", "why", "--yes")
     assert (unknown.exit_code, "never executed" in unknown.stderr) == (1, True)
     assert sql.rows("SELECT * FROM sync_state") == before
+
+
+def unread(sql: SqlClient) -> str:
+    """The newest transaction that no tailer has read."""
+    executed = sql.value("SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, gtid_set) FROM sync_state").replace("\n", "")
+    number = executed.rpartition("-" if "-" in executed.rpartition(":")[2] else ":")[2]
+    return f"{sql.value('SELECT server_uuid FROM sync_state')}:{number}"
+
+
+def test_a_tailer_from_before_a_decision_writes_nothing_after_it(
+    database: Database, sql: SqlClient, connection: Connection[Any]
+) -> None:
+    """Its lock went with a connection that it has not missed yet; what it would write is the state from before the decision."""
+    take_lease(connection, database.name, wait_seconds=0)
+    state = read_state(connection)
+    connection.query("DO RELEASE_ALL_LOCKS()")
+    sql.company()
+    assert run(database, "checkpoint", "skip", "--gtid", unread(sql), "--reason", "test", "--yes").exit_code == 0
+    before = sql.rows("SELECT * FROM sync_state")
+    with pytest.raises(LeaseLost):
+        append(connection, state, [tx(inserted(1))])
+    connection.rollback()
+    assert sql.rows("SELECT * FROM sync_state") == before
+
+
+def test_a_decision_trims_what_a_killed_tailer_left_above_the_head(
+    database: Database, sql: SqlClient, connection: Connection[Any]
+) -> None:
+    """The new epoch's head is above them: they would be shown as if they had been committed."""
+    take_lease(connection, database.name, wait_seconds=0)
+    LargeTx(connection, read_state(connection)).append_part(tx(inserted(1), inserted(2)))
+    connection.close()
+    assert sql.value("SELECT COUNT(*) FROM sync_changes") == 2
+    sql.company()
+    assert run(database, "checkpoint", "skip", "--gtid", unread(sql), "--reason", "test", "--yes").exit_code == 0
+    assert sql.value("SELECT epoch FROM sync_state") == 1
+    assert sql.value("SELECT COUNT(*) FROM sync_changes") == 0
+    connection.connect()

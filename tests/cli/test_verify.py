@@ -174,3 +174,16 @@ def test_a_binlog_that_cannot_be_read_is_said(stack: Stack) -> None:
 
 def test_a_table_that_is_none_of_ours_is_wrong_usage(database: Database) -> None:
     assert run(database, "verify", "--table", "logins").exit_code == 2
+
+
+def test_a_record_whose_image_is_gone_is_a_difference(database: Database, sql: SqlClient, company: int) -> None:
+    """Somebody deleted the change that sync_live names, and the row too: devices that had it still have it."""
+    party = sql.run(f"{PARTY} ({company}, 'gone')")
+    sql.wait_for_tailer()
+    with hidden(sql):
+        sql.run(f"DELETE FROM parties WHERE id = {party}")
+    sql.rows("DELETE FROM sync_changes WHERE company_id = %s AND record_id = %s AND table_name = 'parties'", company, party)
+    line, _ = run_json(database, "verify", "--table", "parties")
+    assert (line["kind"], line["record_id"]) == ("missing_in_table", party)
+    assert run(database, "reconcile").exit_code == 0
+    assert run(database, "verify").exit_code == 0

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.guards import never_binlog, never_books, never_feed, never_log, never_sync
+from tests.guards import (
+    never_binlog,
+    never_books,
+    never_feed,
+    never_log,
+    never_past,
+    never_reconcile,
+    never_retention,
+    never_sync,
+    never_waits,
+)
 from tests.guards.guard import Guard
 
 GUARDS: tuple[Guard, ...] = (
@@ -25,4 +35,17 @@ GUARDS: tuple[Guard, ...] = (
     *never_log.ONE_WRITER,
     *never_log.ONE_COMMIT,
     *never_log.NO_GAPS,
+    *never_past.WITNESSED,
+    *never_past.LOST_TO_DEVICES,
+    *never_past.DECIDED,
+    *never_past.TAMPERED,
+    *never_reconcile.AS_THE_TABLE_IS,
+    *never_reconcile.AS_MYSQL_SHOWS_IT,
+    *never_reconcile.WITHOUT_FALSE_ALARMS,
+    *never_reconcile.PUT_BACK,
+    *never_retention.WHAT_STAYS,
+    *never_retention.WHAT_IS_SAID,
+    *never_retention.AS_IT_WAS,
+    *never_waits.FOR_NEWS,
+    *never_waits.FOR_THE_LEASE,
 )

@@ -177,3 +177,5 @@ async def test_before_the_floor_is_410_and_a_lost_past_too(stack: Stack) -> None
             )
             assert (await refused(owner, str(steps[-1][0])))[0] == 410
             assert await listed(owner, "parties", steps[-2][0]) == steps[-2][1]["parties"]
+            result = run(database, "rows", "--company", "1", "--as-of", str(steps[-1][0]), "--table", "parties")
+            assert result.exit_code == 1 and "belongs to a past that is gone" in result.stderr

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import redis
 
 from schema.tables import TABLES
 from schema.versions import ID_STEP, pack
+from schema.witness import Point, Witness, encode, witness_key
 from tests.api.conftest import Api, Person
 from tests.api.tills import drained, open_api, shop, till
 from tests.device import Line, Refused, insert, update
@@ -157,3 +159,15 @@ async def test_a_worker_that_starts_after_a_restore_knows_the_head_that_others_s
         assert refused.value.code == "past_replaced"
         world.begin_epoch(fork)
         assert (await started.push_one(insert("parties", "b", name="in time")))["status"] == "applied"
+
+
+async def test_a_worker_believes_no_witness_of_another_log(world: World) -> None:
+    """A database that was made anew under a name whose witness Redis still keeps: nothing of it was lost."""
+    world.tail.stop()
+    stranger = Witness("another log", "uuid", 3, (Point(pack(3, 7), bytes(32), 1),))
+    with redis.Redis.from_url(world.api.settings.redis_url) as client:
+        client.set(witness_key(world.api.settings.api().database), encode(stranger))
+    async with open_api(Database(world.api.settings, world.environ)) as fresh:
+        _, other, _ = world.lines
+        started = Line(fresh.nobody.http, fresh.nobody.url, other.token, other.device_id)
+        assert (await started.push_one(insert("parties", "b", name="taken")))["status"] == "applied"

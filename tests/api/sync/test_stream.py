@@ -185,3 +185,19 @@ async def test_a_redelivered_row_comes_through_the_stream(api: Api) -> None:
         assert refused["status"] == "conflict"
         again, _ = await feed.page()
     assert [event.data["data"]["bank_name"] for event in again] == ["theirs"] and again[0].id and again[0].id > (end.id or 0)
+
+
+async def test_an_edit_of_what_the_stream_brought_is_no_conflict(api: Api, admin: SqlClient) -> None:
+    """What a stream brought is proved by the id that the next one begins with, as a pull's page is by the next cursor."""
+    owner, (one, other) = await shop(api)
+    made = (await other.push_one(insert("payment_accounts", "x", account_type="bank", account_name="A")))["record_id"]
+    async with stream(one, await drained(one)) as feed:
+        _, begin = await feed.page()
+        await other.push(update("payment_accounts", made, bank_name="B"))
+        _, end = await feed.page()
+    assert begin.id and end.id and end.id > begin.id
+    async with stream(one, end.id) as feed:
+        await feed.page()
+    result = await one.push_one(update("payment_accounts", made, bank_name="C"))
+    assert result["status"] == "applied"
+    assert Oracle(admin).row("payment_accounts", owner.company_id, made)["bank_name"] == "C"  # type: ignore[index]

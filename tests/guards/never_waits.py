@@ -1,0 +1,156 @@
+"""Guards of those who wait: pulls and streams for news, standbys for the lease."""
+
+from __future__ import annotations
+
+from tests.guards.guard import guard
+from tests.guards.promises import HELD_UP, JUMPED, SEEN, TWO_WRITERS
+
+WAIT = "tests/api/sync/test_wait.py::test"
+WATCH = "tests/api/test_head_watch.py::test"
+STREAM = "tests/api/sync/test_stream.py::test"
+HOLDER = "tests/cdc/test_holder.py::test"
+LEADER = "tests/faults/test_stopped_leader.py::test"
+TAIL = "tests/cdc/test_tailer.py::test"
+HALF_OPEN = "tests/faults/test_half_open.py::test"
+
+FOR_NEWS = (
+    guard(
+        "what-came-before-the-wait-ends-it",
+        HELD_UP,
+        "api/head_watch.py",
+        "        elif head < self._began or self._newest.get(company_id, 0) > head:",
+        "        elif False:",
+        f"{WATCH}_what_came_between_the_page_and_the_wait_ends_it_at_once",
+    ),
+    guard(
+        "who-looked-before-the-watch-began-looks-again",
+        HELD_UP,
+        "api/head_watch.py",
+        "        elif head < self._began or self._newest",
+        "        elif self._newest",
+        f"{WATCH}_who_looked_before_the_watch_began_looks_again",
+    ),
+    guard(
+        "far-behind-everybody-is-woken",
+        HELD_UP,
+        "api/head_watch.py",
+        " if is_known else [(c,) for c in self._waiting]",
+        " if is_known else []",
+        f"{WATCH}_after_a_jump_of_the_head_everybody_looks",
+    ),
+    guard(
+        "a-device-waits-only-so-often",
+        HELD_UP,
+        "api/head_watch.py",
+        "        if count >= self._held_max:",
+        "        if False:",
+        f"{WAIT}_a_device_holds_only_so_many_and_the_next_is_answered_at_once",
+    ),
+    guard(
+        "who-waited-may-wait-again",
+        HELD_UP,
+        "api/head_watch.py",
+        "            self._held[key] -= 1\n",
+        "            pass\n",
+        f"{WATCH}_who_waited_may_wait_again",
+    ),
+    guard(
+        "who-waits-must-still-have-the-right",
+        SEEN,
+        "api/pull.py",
+        "            scope, before = await scope_again(request, pull.company_id, pull.device_id), scope",
+        "            before = scope",
+        f"{WAIT}_who_loses_the_right_to_read_while_waiting_is_told_within_seconds",
+    ),
+    guard(
+        "a-stream-ends-with-the-right-to-it",
+        SEEN,
+        "api/stream.py",
+        "        if not is_new or now != scope:",
+        "        if not is_new:",
+        f"{STREAM}_it_ends_when_its_reader_may_read_less",
+    ),
+    guard(
+        "what-was-streamed-may-not-have-arrived",
+        JUMPED,
+        "api/stream.py",
+        "start=found.cursor(pull.last_version)), after=begun_at)",
+        "start=found.cursor(pull.last_version)))",
+        f"{STREAM}_a_push_never_passes_what_only_the_stream_was_told",
+    ),
+    guard(
+        "streamed-pages-are-on-record",
+        JUMPED,
+        "api/stream.py",
+        "    await note_given(request.app, scope, pull, found)\n",
+        "",
+        f"{STREAM}_an_edit_of_what_the_stream_brought_is_no_conflict",
+    ),
+)
+
+FOR_THE_LEASE = (
+    guard(
+        "a-silent-holder-is-ended",
+        HELD_UP,
+        "cdc/lease.py",
+        "                if watch.is_silent(look_at(self._connection, session), now):",
+        "                if watch.is_silent(look_at(self._connection, session), now) and False:",
+        f"{LEADER}_a_second_tailer_that_is_no_standby_replaces_a_stopped_one",
+    ),
+    guard(
+        "a-second-tailer-is-refused",
+        TWO_WRITERS,
+        "cdc/lease.py",
+        "                if not is_standby and watch.is_alive() and now - began >= _DYING_SECONDS:",
+        "                if False:",
+        f"{TAIL}_a_second_tailer_is_refused_by_name_and_a_standby_takes_over",
+    ),
+    guard(
+        "one-that-mysql-keeps-waiting-is-alive",
+        TWO_WRITERS,
+        "cdc/holder.py",
+        "            or not sight.is_waiting_for_client\n            or last is None",
+        "            or last is None",
+        f"{HOLDER}_one_that_mysql_keeps_waiting_is_not_silent",
+    ),
+    guard(
+        "a-standby-that-slept-judges-nobody",
+        TWO_WRITERS,
+        "cdc/holder.py",
+        "            or now - last_at > _GAP_SECONDS_MAX\n",
+        "",
+        f"{HOLDER}_a_pause_between_two_sights_says_nothing_of_the_holder",
+    ),
+    guard(
+        "a-living-holder-is-seen-to-live",
+        TWO_WRITERS,
+        "cdc/holder.py",
+        "            or sight.seconds < last.seconds\n",
+        "",
+        f"{HOLDER}_a_living_one_never_is_however_its_commands_fall",
+    ),
+    guard(
+        "another-session-is-another-holder",
+        TWO_WRITERS,
+        "cdc/holder.py",
+        "            or last.session != sight.session\n",
+        "",
+        f"{HOLDER}_another_session_begins_anew_and_one_that_is_not_seen_is_left_alone",
+    ),
+    guard(
+        "a-holder-shows-that-it-lives",
+        TWO_WRITERS,
+        "cdc/lease.py",
+        "        if self._clock() - self._kept_at >= KEEP_SECONDS:",
+        "        if False:",
+        f"{HOLDER}_a_holder_is_heard_of_twice_a_second",
+    ),
+    guard(
+        "ones-own-lost-session-is-ended",
+        HELD_UP,
+        "cdc/lease.py",
+        "        kill(self._connection, self._former)\n",
+        "",
+        f"{HOLDER}_a_session_of_its_own_that_the_server_still_keeps_does_not_stand_in_the_way",
+    ),
+)

@@ -1,14 +1,15 @@
 """Walks the chain of hashes over the whole change log: was a change edited, deleted, swapped, or the tail cut?
 
 Each change's hash is made of its columns and the hash before it, so a change that was altered does not fit its own hash, or, where
-that was made anew, the next one does not. Who rewrites everything up to the head is found by an anchor: a version and its hash
-that an earlier run printed, kept outside the database. What retention pruned stands in sync_pruned, with the hashes around it.
+that was made anew, the next one does not. Who rewrites everything up to the head is found by an anchor: a version and its hash,
+kept outside the database by the tailer's witness, or by whoever kept what an earlier run printed. What retention pruned stands in
+sync_pruned, with the hashes around it.
 Source: design, "Witness"; S. Haber and W. S. Stornetta, "How to Time-Stamp a Digital Document", 1991.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -86,9 +87,11 @@ class Summary:
 class ChainCheck:
     """One walk from the first change to the head as it is at the start; beside a running tailer and retention."""
 
-    def __init__(self, connection: Connection[Any], anchors: Sequence[Anchor] = ()) -> None:
+    def __init__(self, connection: Connection[Any], anchors: Sequence[Anchor] = (), witnessed: Iterable[Anchor] = ()) -> None:
+        """`anchors` were given for this walk; `witnessed` are what is known besides, as far as it is not pruned."""
         self._connection = connection
-        self._anchors = sorted(anchors, key=lambda anchor: anchor.version)
+        self._witnessed = frozenset(witnessed).difference(anchors)
+        self._anchors = sorted({*anchors, *self._witnessed}, key=lambda anchor: anchor.version)
         self._version = EMPTY_HEAD
         self._chain: bytes | None = FIRST_CHAIN
         self._walked = 0
@@ -161,6 +164,8 @@ class ChainCheck:
         self.summary.stretches += 1
         self.summary.pruned += stretch.last - max(stretch.first, self._version + 1) + 1
         first, self._version, self._chain = self._version + 1, stretch.last, stretch.chain_after
+        while self._anchors and first <= self._anchors[0].version < stretch.last and self._anchors[0] in self._witnessed:
+            self._anchors.pop(0)
         if self._anchors and first <= self._anchors[0].version < stretch.last:
             raise StartError(
                 "anchor_pruned",

@@ -80,7 +80,7 @@ def epoch_needed(connection: Connection[Any], state: State, witnesses: Iterable[
 
 def find_fork(connection: Connection[Any], state: State, witness: Witness) -> int | None:
     """Return the newest version that the log and the witness have in common; None where the log goes on from the witness."""
-    forks = _read_forks(connection)
+    forks = read_forks(connection)
     points = [point for point in witness.points if not is_replaced(point.version, forks)]
     is_behind = witness.epoch > state.epoch or bool(points and points[-1].version > state.head)
     is_other = False
@@ -106,7 +106,8 @@ def _extended(connection: Connection[Any], state: State, points: Sequence[Point]
     return state.head if _read_log(connection)[3] <= seen_us else common
 
 
-def _read_forks(connection: Connection[Any]) -> dict[int, int]:
+def read_forks(connection: Connection[Any]) -> dict[int, int]:
+    """Return each epoch's fork: the last version before it that is still true."""
     with connection.cursor() as cursor:
         cursor.execute(_READ_FORKS)
         found = {int(epoch): int(fork) for epoch, fork in cursor.fetchall()}

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from cdc.announce import Announcer
 from cdc.state import State
+from cdc.witnesses import read_shared
 from schema.logs import get_logger
 from schema.settings import Settings
 from schema.versions import n_of
-from schema.witness import Point, Witness, decode, encode, latest, read_file, thinned, witness_file
+from schema.witness import Point, Witness, encode, latest, read_file, thinned, witness_file
 
 log = get_logger(__name__)
 
@@ -41,10 +42,7 @@ class WitnessKeeper:
 
     def read(self, log_id: str) -> list[Witness]:
         """Return what is witnessed of the log: in this process, in the file, and in Redis, where others may keep theirs too."""
-        stored = self._announcer.read_witness()
-        shared = decode(stored) if stored is not None else None
-        if shared is not None and shared.log_id != log_id:
-            shared = None
+        shared = read_shared(self._announcer, log_id)
         return [w for w in (self._seen, read_file(self._settings, self._database), shared) if w is not None]
 
     def begin(self, log_id: str, state: State, time_us: int, witnesses: Iterable[Witness]) -> bool:

@@ -11,10 +11,12 @@ import redis
 from pymysql.connections import Connection
 
 from cdc.findings import Finding, fatal, ok, warning
+from cdc.past import read_log_id
 from cdc.preflight import find_problems
 from cdc.privileges import check_privileges, read_grants
 from cdc.status import TailerStatus, read_tailer_status
 from cdc.surroundings import check_bypassers
+from cdc.witnesses import check_witness
 from cli.output import connect_error
 from schema import migrations
 from schema.connect import open_connection
@@ -123,7 +125,9 @@ def _see_as_operator(connection: Connection[Any], settings: Settings) -> Iterato
     """The operator's own privileges, and how the tailer stands."""
     address = settings.operator()
     yield _check_account(connection, "operator", address)
-    yield from check_tailer(read_tailer_status(connection, address.database))
+    status = read_tailer_status(connection, address.database)
+    yield from check_tailer(status)
+    yield from check_witness(settings, address.database, read_log_id(connection), is_empty=status.state.tx == 0)
 
 
 def _check_account(connection: Connection[Any], role: str, address: MySQLAddress) -> Finding:

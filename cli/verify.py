@@ -53,8 +53,9 @@ def verify(ctx: click.Context, tables: Sequence[str], chain: bool, anchors: tupl
     is no difference. `matrix-sync reconcile` ends what is found.
 
     --chain makes every hash again, from the first change to the head. It finds changes that were edited, deleted or swapped, and a
-    tail that was cut, and prints the hash at the head. Keep that outside the database, and give it to a later run as an --anchor:
-    then even somebody who wrote all hashes anew is found.
+    tail that was cut. Somebody who wrote all hashes anew is found by the witness, which the tailer keeps in SYNC_STATE_DIR and in
+    Redis; it says which it found. Each run prints the hash at the head: keep that elsewhere, and give it to a later run as an
+    --anchor, which whoever can write to all three cannot change.
 
     Exit codes: 0 all is as it must be; 3 it is not.
     """

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from cdc.chain_check import Anchor, ChainCheck, Finding, Summary
+from cdc.past import read_forks, read_log_id
+from cdc.state import read_state
+from cdc.witnesses import Kept, anchors_of, find_witnesses
 from cli.output import console, print_json, session
 from schema.settings import Settings
 
@@ -19,13 +22,17 @@ def verify_chain(settings: Settings, anchors: Sequence[Anchor], *, as_json: bool
     Raises StartError: `no_change_log`, `anchor_pruned`.
     """
     found = 0
-    with session(settings.operator()) as connection:
-        check = ChainCheck(connection, anchors)
+    address = settings.operator()
+    with session(address) as connection:
+        kept = find_witnesses(settings, address.database, read_log_id(connection))
+        # The log is read after its witnesses: a running tailer writes a change before its witness.
+        witnessed = anchors_of([k.witness for k in kept], read_state(connection), read_forks(connection))
+        check = ChainCheck(connection, anchors, witnessed)
         for finding in check.run():
             found += 1
             if found <= FINDINGS_SHOWN_MAX:
                 _show(finding, as_json=as_json)
-    _end(check.summary, found, as_json=as_json)
+    _end(check.summary, found, kept, as_json=as_json)
     return not found
 
 
@@ -38,10 +45,11 @@ def _show(finding: Finding, *, as_json: bool) -> None:
     console().print(Text.assemble((f"{finding.kind.value:9}", "red"), f" {versions}: {finding.note}"))
 
 
-def _end(summary: Summary, found: int, *, as_json: bool) -> None:
+def _end(summary: Summary, found: int, kept: Sequence[Kept], *, as_json: bool) -> None:
     counts = {"changes": summary.changes, "stretches": summary.stretches, "pruned": summary.pruned, "findings": found}
     if as_json:
-        print_json({"type": "summary", **counts, "head": str(summary.head)})
+        witnesses = [{"place": k.place, "epoch": k.witness.epoch, "head": k.witness.head} for k in kept]
+        print_json({"type": "summary", **counts, "witnesses": witnesses, "head": str(summary.head)})
         return
     out = console()
     if found > FINDINGS_SHOWN_MAX:
@@ -49,4 +57,8 @@ def _end(summary: Summary, found: int, *, as_json: bool) -> None:
     text = f"{summary.changes} changes, {summary.pruned} pruned in {summary.stretches} stretches: "
     text += f"{found} findings" if found else "every hash fits"
     out.print(Text(text, style="red" if found else "green"))
+    for witness in kept:
+        out.print(Text(f"compared with the witness in {witness.place}, which came to version {witness.witness.head}", style="dim"))
+    if not kept:
+        out.print(Text("there was no witness to compare with: only an --anchor finds a past that was written anew", style="yellow"))
     out.print(Text(f"head {summary.head}"))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 from pymysql.connections import Connection
 
+from cdc.announce import Announcer
 from cdc.chain_check import Anchor, ChainCheck, Finding, Tampering
 from cdc.lease import take_lease
+from cdc.past import read_log_id
 from cdc.retention import Cutoffs, Retention
 from cdc.state import read_state
 from cdc.stored import read_changes
+from cdc.witness import WitnessKeeper
 from schema.errors import StartError
 from schema.versions import pack
+from schema.witness import witness_file, witness_key
 from tests.cdc.history import EMPTY, History, change, deleted, inserted
 from tests.cli.commands import run, run_json
 from tests.servers import Database, Stack
@@ -240,3 +246,83 @@ def test_the_command_prints_the_head_to_keep_and_names_what_does_not_fit(log: Hi
     assert (lines[-1]["findings"], lines[-1]["head"]) == (2, kept)
     assert run(database, "verify", "--chain", "--anchor", "41:zz").exit_code == 2
     assert run(database, "verify", "--anchor", kept).exit_code == 2
+
+
+@pytest.fixture
+def witnessed(log: History, database: Database) -> Iterator[WitnessKeeper]:
+    """The witness of a tailer that came to version 41, in its file and in Redis; taken away after the test."""
+    announcer = Announcer(database.settings, database=database.name)
+    keeper = WitnessKeeper(database.settings, database.name, announcer)
+    assert keeper.begin(read_log_id(log.connection), log.state, 1, [])
+    yield keeper
+    keeper.close()
+    announcer.close()
+    witness_file(database.settings, database.name).unlink(missing_ok=True)
+    with redis.Redis.from_url(database.settings.redis_url) as client:
+        client.delete(witness_key(database.name))
+
+
+def chain_lines(database: Database) -> tuple[list[tuple[str, int]], list[dict[str, Any]]]:
+    """The findings of the command, and the witnesses that it compared with."""
+    *lines, summary = run_json(database, "verify", "--chain")
+    return [(line["kind"], line["first"]) for line in lines], summary["witnesses"]
+
+
+def test_a_log_written_anew_up_to_the_head_is_found_by_the_tailers_witness(
+    log: History, sql: SqlClient, database: Database, witnessed: WitnessKeeper
+) -> None:
+    path = str(witness_file(database.settings, database.name))
+    places = [{"place": place, "epoch": 0, "head": 41} for place in (path, "Redis")]
+    assert chain_lines(database) == ([], places)
+    log.write(change(1))
+    assert chain_lines(database) == ([], places), "the log goes on from its witness"
+    sql.run("UPDATE sync_changes SET data = '{}' WHERE version = 20")
+    rewrite_from(log, 20)
+    assert chain_lines(database) == ([("rewritten", 41)], places)
+    result = run(database, "verify", "--chain")
+    assert result.exit_code == 3
+    assert f"compared with the witness in {path}, which came to version 41" in " ".join(result.stdout.split())
+
+
+def test_a_tail_cut_together_with_the_head_is_found_by_the_tailers_witness(
+    log: History, sql: SqlClient, database: Database, witnessed: WitnessKeeper
+) -> None:
+    log.connection.rollback()
+    sql.run(
+        "UPDATE sync_state SET head = 39, chain = (SELECT chain FROM sync_changes WHERE version = 39)",
+        "DELETE FROM sync_changes WHERE version > 39",
+    )
+    assert chain_lines(database)[0] == [("cut", 40)]
+    witness_file(database.settings, database.name).unlink()
+    assert chain_lines(database)[0] == [("cut", 40)], "Redis knows it too"
+    with redis.Redis.from_url(database.settings.redis_url) as client:
+        client.delete(witness_key(database.name))
+    assert chain_lines(database) == ([], [])
+    assert "there was no witness to compare with" in run(database, "verify", "--chain").stdout
+
+
+def test_a_witness_of_an_epoch_that_the_log_does_not_know_is_told(
+    log: History, database: Database, witnessed: WitnessKeeper
+) -> None:
+    witnessed.note(replace(log.state, epoch=1, head=pack(1, 0)), 2)
+    witnessed.close()
+    assert chain_lines(database)[0] == [("cut", 42)]
+
+
+def test_what_a_witness_saw_of_a_lost_past_or_what_was_pruned_is_no_finding(
+    log: History, sql: SqlClient, database: Database, witnessed: WitnessKeeper
+) -> None:
+    for _ in range(2):
+        log.write(*(change(record) for record in range(1, 11)))
+    done = Retention(log.connection, Cutoffs(log.state.head, 0))
+    while done.step():
+        pass
+    assert chain_lines(database)[0] == [], "41 is pruned, inside a stretch"
+    witnessed.note(replace(log.state, head=70, chain=b"x" * 32), 2)
+    witnessed.close()
+    assert chain_lines(database)[0] == [("cut", 62)]
+    sql.run(
+        "INSERT INTO sync_epochs (epoch, fork, reason) SELECT 1, head, 'test' FROM sync_state",
+        "UPDATE sync_state SET epoch = 1, head = 1 << 40",
+    )
+    assert chain_lines(database)[0] == [], "that is known to be gone"

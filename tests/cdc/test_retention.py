@@ -344,6 +344,15 @@ def test_a_deletion_that_another_change_followed_is_no_tombstone(log: History) -
     assert log.versions == [3, 4], "3 says what was until 4, which is newer than the cutoff"
 
 
+def test_a_transaction_stays_as_long_as_one_of_its_changes(log: History, sql: SqlClient) -> None:
+    log.write(inserted(1), inserted(2))  # 2, 3
+    log.write(change(1))  # 4
+    log.write(change(1))  # 5
+    assert prune(log, 5, 5).counts.txs == 1
+    assert log.versions == [3, 5]
+    assert [row[0] for row in sql.rows("SELECT first_version FROM sync_tx ORDER BY tx")] == [2, 5], "3 is still of the first"
+
+
 def test_the_newest_transaction_stays_though_it_is_empty(log: History, sql: SqlClient) -> None:
     """The next one's number follows from it."""
     log.write(inserted(1))

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from cli.embedded.claim import free_port
 from cli.embedded.process import Child
 from schema.migrations import migrate
+from schema.witness import witness_file, witness_key
 from tests.cli.commands import run, run_json
 from tests.cli.test_tail import wait_for
 from tests.servers import Database, Stack
@@ -133,3 +135,24 @@ def test_a_running_tailer_is_named_and_a_halted_one_is_fatal(stack: Stack) -> No
         gtid = sql.value("SELECT details->>'$.gtid' FROM sync_audit WHERE action = 'halted'")
         assert run(database, "checkpoint", "skip", "--gtid", gtid, "--reason", "it was empty", "--yes").exit_code == 0
         assert findings(database)["last_halt"]["level"] == "ok"
+
+
+def test_where_the_witness_is_kept_is_told_and_where_it_is_missing(stack: Stack, tmp_path: Path) -> None:
+    with stack.database() as database, SqlClient(database.settings) as sql:
+        assert "nothing to witness yet" in findings(database)["witness"]["message"]
+        tailer: Child = stack.spawn("tail", environ=database.environ)
+        sql.company()
+        sql.wait_for_tailer()
+        tailer.stop()
+        path = witness_file(database.settings, database.name)
+        assert findings(database)["witness"]["message"].endswith(f"kept in {path} and in Redis")
+        with redis.Redis.from_url(database.settings.redis_url) as client:
+            client.delete(witness_key(database.name))
+        alone = findings(database)["witness_alone"]
+        assert alone["level"] == "warning" and f"{path} only" in alone["message"]
+        path.unlink()
+        missing = findings(database)["witness_missing"]
+        assert missing["level"] == "warning" and "checkpoint adopt" in missing["remedy"]
+        (tmp_path / "file").write_text("")
+        shown = " ".join(run(broken(database, tmp_path, state_dir=str(tmp_path / "file" / "state")), "doctor").stdout.split())
+        assert f"{tmp_path}/file/state/{database.name}.witness cannot be written" in shown

@@ -82,9 +82,9 @@ WITNESSED = (
     guard(
         "a-shared-redis-witnesses-one-log",
         REPLACED,
-        "cdc/witness.py",
-        "        if shared is not None and shared.log_id != log_id:",
-        "        if False:",
+        "cdc/witnesses.py",
+        "    return shared if shared is not None and shared.log_id == log_id else None",
+        "    return shared",
         f"{PAST}_a_witness_in_redis_is_believed_by_its_own_log_alone",
     ),
     guard(

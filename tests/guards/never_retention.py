@@ -98,7 +98,7 @@ WHAT_STAYS = (
         "cdc/prune_txs.py",
         "        if tx.first_version is not None and cursor.execute(_HAS_CHANGES, (tx.first_version, tx.last_version)):",
         "        if False:",
-        PUSHES,
+        f"{RETENTION}_a_transaction_stays_as_long_as_one_of_its_changes",
     ),
     guard(
         "a-transaction-stays-with-its-pushes",
@@ -134,7 +134,6 @@ WHAT_IS_SAID = (
         "images_from=max(floors.images_from, told_from))",
         "images_from=floors.images_from)",
         f"{RETENTION}_an_image_goes_when_what_superseded_it_is_old_and_the_newest_stays",
-        "tests/api/sync/test_pruned.py::test_history_is_whole_from_the_floor_of_images_on",
     ),
     guard(
         "what-was-altered-is-kept-as-evidence",

@@ -1,7 +1,8 @@
 """Which DDL may pass: what changes no row of a synced table moves the checkpoint and nothing else, the rest halts.
 
 A DDL event holds no rows, so values it rewrote or removed cannot become changes. The words of the statement only ever make us
-more careful: whatever it says, the table must afterwards be what `schema.tables` declares.
+more careful: whatever it says, the table must afterwards be what `schema.tables` declares. A column that is not declared there may
+go, or be renamed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ _REWRITES = re.compile(
 """The word COLUMN may be left out after DROP."""
 _NAME = re.compile(r"(?:(`(?:[^`]|``)+`|[\w$]+)\s*\.\s*)?(`(?:[^`]|``)+`|[\w$]+)")
 _QUOTED_NAME = re.compile(r"`(?:[^`]|``)*`")
+_OF_ONE_COLUMN = re.compile(
+    r"\bDROP\b\s*(?:COLUMN\b\s*)?(?P<gone>`\d+`|[\w$]+)\s*(?=,|;?\s*$)"
+    r"|\bRENAME\s+COLUMN\b\s*(?P<old>`\d+`|[\w$]+)\s*\bTO\b\s*(?P<new>`\d+`|[\w$]+)\s*(?=,|;?\s*$)",
+    re.IGNORECASE,
+)
+"""Clauses that drop or rename a column, whole, in a text whose quoted names are numbers in backquotes."""
 _CASCADES = re.compile(r"\bON\s+(DELETE|UPDATE)\s+(CASCADE|SET\s+NULL|SET\s+DEFAULT)\b", re.IGNORECASE)
 
 
@@ -37,7 +44,7 @@ def check_ddl(ddl: Ddl, connection: Connection[Any], database: str) -> None:
     text = bare_text(ddl.sql, ddl.sql_mode)
     form = _FORM.match(text)
     verb = form[1].upper() if form else ""
-    if verb != "ALTER" or _REWRITES.search(_QUOTED_NAME.sub("``", text)):
+    if verb != "ALTER" or _REWRITES.search(_without_undeclared(text, tables)):
         raise _halt("ddl_changed_rows", f"{verb} of {', '.join(tables)} may have changed rows without row events", tables)
     if _CASCADES.search(text):
         raise _halt("cascade", f"{', '.join(tables)} got a foreign key with a cascade, whose rows the binlog may not hold", tables)
@@ -65,6 +72,26 @@ def touched_tables(ddl: Ddl, database: str) -> list[str]:
         if (_unquoted(schema) or ddl.schema).lower() == database.lower()
     }
     return sorted(names & TABLES.keys())
+
+
+def _without_undeclared(text: str, tables: list[str]) -> str:
+    """The words of an ALTER, quoted names as numbers, without what it does to columns that none of the tables declares.
+
+    Such a column is in no change, so none is false when it goes or is called otherwise.
+    """
+    quoted: list[str] = []
+
+    def number(name: re.Match[str]) -> str:
+        quoted.append(_unquoted(name[0]))
+        return f"`{len(quoted) - 1}`"
+
+    declared = {column.lower() for table in tables for column in TABLES[table].by_name}
+
+    def keep(clause: re.Match[str]) -> str:
+        names = [quoted[int(name[1:-1])] if name.startswith("`") else name for name in clause.groups() if name is not None]
+        return clause[0] if any(name.lower() in declared for name in names) else ""
+
+    return _OF_ONE_COLUMN.sub(keep, _QUOTED_NAME.sub(number, text))
 
 
 def _unquoted(name: str) -> str:

@@ -10,6 +10,8 @@ Source: MySQL 9.7 manual, "SHOW PROCESSLIST Statement" (an account sees its own 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ SILENT_SECONDS = 3
 """`Time` in whole seconds that a silent session shows: more than two have passed."""
 _WATCHED_SECONDS = 2.0
 _GAP_SECONDS_MAX = 1.0
+_AGAIN_SECONDS = 1.2
 _WAITING_FOR_CLIENT = "Sending to client"
 _NO_SUCH_SESSION = 1094
 _NOT_OURS = 1095
@@ -54,6 +57,21 @@ def look_at(connection: Connection[Any], session: int | None) -> Sight | None:
             if number == session:
                 return Sight(number, command == "Sleep" or state == _WAITING_FOR_CLIENT, int(seconds or 0))
     return None
+
+
+def read_silence(connection: Connection[Any], lock: str, sleep: Callable[[float], None] = time.sleep) -> int | None:
+    """For how many seconds a lock's holder has sent nothing; None of one that lives, that nobody can see, or where there is none.
+
+    One that looks silent is looked at twice, since a long command that has just ended looks the same once.
+    """
+    first = look_at(connection, read_holder(connection, lock))
+    if first is None or not first.is_waiting_for_client or first.seconds < SILENT_SECONDS:
+        return None
+    sleep(_AGAIN_SECONDS)
+    again = look_at(connection, read_holder(connection, lock))
+    if again is None or again.session != first.session or not again.is_waiting_for_client or again.seconds <= first.seconds:
+        return None
+    return again.seconds
 
 
 def kill(connection: Connection[Any], session: int) -> bool:

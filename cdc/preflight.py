@@ -22,7 +22,7 @@ from cdc.server_settings import (
     read_server,
 )
 from cdc.surroundings import check_bypassers, check_clock, check_disks
-from cdc.synced_tables import check_cascades, check_tables
+from cdc.synced_tables import check_cascades, check_name, check_tables
 from schema.errors import StartError
 from schema.settings import Settings
 
@@ -69,5 +69,6 @@ def _find_essential(connection: Connection[Any], server: Server, settings: Setti
         yield fatal("read_only", "read_only is ON: the change log cannot be written", "connect the tailer to the primary")
     yield check_filters(connection, server)
     yield check_replica(connection, server)
+    yield check_name(connection, database)
     yield check_cascades(connection, database)
     yield check_tables(connection, database)

@@ -1,4 +1,4 @@
-"""What would make changes of a synced table invisible to the binlog: cascades, other engines, a missing key."""
+"""What would make changes of a synced table invisible to the binlog: cascades, other engines, a missing key, another name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ SELECT TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE FROM information_sc
 WHERE CONSTRAINT_SCHEMA = %s
   AND (DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))
 ORDER BY TABLE_NAME, CONSTRAINT_NAME
+"""
+_READ_NAMES = """
+SELECT @@lower_case_table_names, SCHEMA_NAME FROM information_schema.SCHEMATA WHERE LOWER(SCHEMA_NAME) = LOWER(%s)
 """
 _READ_TABLES = """
 SELECT t.TABLE_NAME, t.ENGINE,
@@ -39,6 +42,26 @@ def check_cascades(connection: Connection[Any], database: str) -> Finding:
         f"foreign keys change rows that the binlog may not hold: {', '.join(named)}",
         "; ".join(f"ALTER TABLE {table} DROP FOREIGN KEY {name}, and add it with RESTRICT" for table, name, *_ in found),
     )
+
+
+def check_name(connection: Connection[Any], database: str) -> Finding:
+    """Where MySQL folds the names of databases, its binlog has them in lower case, and is compared name by name.
+
+    Source: MySQL 9.7 manual, "Identifier Case Sensitivity".
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_NAMES, (database,))
+        found = cursor.fetchall()
+    folds = bool(found) and int(found[0][0]) != 0
+    names = {database, *(str(name) for _, name in found)}
+    if folds and names != {database.lower()}:
+        return fatal(
+            "database_name",
+            f"MySQL folds names (lower_case_table_names) and has the database {', '.join(sorted(names))}: the binlog may call it "
+            f"{database.lower()}, and its changes would be taken for another database's",
+            f"write {database.lower()} in MYSQL_URL and all SYNC_MYSQL_*_URL; where it is 2, call the database so too",
+        )
+    return ok("database_name", f"the binlog calls the database {database}")
 
 
 def check_tables(connection: Connection[Any], database: str) -> Finding:

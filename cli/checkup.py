@@ -11,6 +11,7 @@ import redis
 from pymysql.connections import Connection
 
 from cdc.findings import Finding, fatal, ok, warning
+from cdc.holder import read_silence
 from cdc.past import read_log_id
 from cdc.preflight import find_problems
 from cdc.privileges import check_privileges, read_grants
@@ -22,6 +23,7 @@ from schema import migrations
 from schema.connect import open_connection
 from schema.database_check import find_differences
 from schema.errors import MatrixError, StartError
+from schema.leases import tailer_lock
 from schema.settings import MySQLAddress, Settings
 
 CONNECT_SECONDS = 5
@@ -113,6 +115,13 @@ def _check_settings(settings: Settings) -> Iterator[Finding]:
 def _see_as_tailer(connection: Connection[Any], settings: Settings) -> Iterator[Finding]:
     """MySQL's settings and the schema, as the tailer's account sees them."""
     yield from find_problems(connection, settings)
+    silent = read_silence(connection, tailer_lock(settings.tailer().database))
+    if silent is not None:
+        yield warning(
+            "tailer_silent",
+            f"the tailer that holds the lease has sent nothing for {silent} s: its process is stopped, or its network is gone",
+            "let it go on, or start another `matrix-sync tail`, which ends its session and takes over",
+        )
     migrations.check_current(connection)
     differences = find_differences(connection, settings.tailer().database)
     for sentence in differences:

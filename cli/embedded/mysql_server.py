@@ -46,6 +46,9 @@ _EMBEDDED_SETTINGS: Mapping[str, str | int] = {
     "loose-innodb-redo-log-capacity": "512M",
 }
 
+_FOR_LIFE = "lower-case-table-names"
+"""An option that a database has from the beginning and never changes."""
+
 # Run at every start, and kept out of the binlog, where the tailer would meet it. The account that comes with a new
 # database has no password; ours replaces it. ALL covers the dynamic privileges that this server version has.
 _ACCOUNTS = """\
@@ -105,7 +108,8 @@ class MySQLServer(EmbeddedServer):
         unfinished = self.home / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         small = {"loose-innodb-redo-log-capacity": "8M"}  # the default would be most of an empty database
-        options = {**self.programs.settings, **_run_as(), **small, "datadir": unfinished}
+        kept = {name: value for name, value in self.options.items() if name == _FOR_LIFE}
+        options = {**self.programs.settings, **_run_as(), **small, **kept, "datadir": unfinished}
         words = [f"--{name}={value}" for name, value in options.items()]
         command = tethered([*self.programs.mysqld, "--no-defaults", *words, "--initialize-insecure"])
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)

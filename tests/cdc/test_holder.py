@@ -97,10 +97,17 @@ def test_mysql_shows_an_account_its_own_sessions_and_lets_it_end_them(
     connection.connect()
 
 
+def session_of(connection: Connection[Any]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CONNECTION_ID()")
+        [(number,)] = cursor.fetchall()
+    return int(number)
+
+
 def test_a_holder_is_heard_of_twice_a_second(connection: Connection[Any], sql: SqlClient) -> None:
     now = [0.0]
     lease = Lease(connection, clock=lambda: now[0])
-    sql.run(f"KILL {connection.thread_id()}")
+    sql.run(f"KILL {session_of(connection)}")
     now[0] = KEEP_SECONDS - 0.01
     lease.keep()  # asks nobody
     now[0] = KEEP_SECONDS
@@ -114,7 +121,7 @@ def test_a_session_of_its_own_that_the_server_still_keeps_does_not_stand_in_the_
 ) -> None:
     """After a cut that the server has not noticed, the tailer comes back with another connection."""
     take_lease(connection, database.name, wait_seconds=0)
-    former = connection.thread_id()
+    former = session_of(connection)
     again = Candidate(second, database.name, former=former)
     assert again.take(is_standby=False, wait=lambda seconds: True)
     assert look_at(second, former) is None

@@ -14,10 +14,13 @@ from cdc.findings import Level
 from cdc.preflight import find_problems, require_ready
 from cdc.privileges import check_privileges, needed_grants, parse_grants
 from cdc.server_settings import Server, check_version
+from cli.embedded.mysql_server import MySQLServer
 from schema.connect import open_connection
 from schema.errors import StartError
 from schema.migrations import migrate
-from tests.servers import Database, Stack
+from tests.cdc.background import Background
+from tests.cli.test_tail import wait_for
+from tests.servers import SMALL, Database, Stack
 from tests.sql_client import SqlClient
 
 FATAL_SETTINGS = {
@@ -266,3 +269,21 @@ def test_a_state_directory_that_is_not_there_yet_is_measured_where_it_will_be(
 ) -> None:
     settings = replace(database.settings, state_dir="state/not/made/yet")
     assert next(f.level for f in find_problems(connection, settings) if f.code == "disk") is Level.OK
+
+
+def test_a_database_that_the_binlog_calls_otherwise_than_the_url_is_fatal(stack: Stack) -> None:
+    """Where MySQL folds names every spelling connects, and the changes of all but one would be another database's."""
+    server = MySQLServer(stack.directory / "folding", options={**SMALL, "lower-case-table-names": 1})
+    with server, stack.database(server) as database:
+        with open_connection(database.settings.tailer()) as session:
+            require_ready(session, database.settings)
+        shouted = database.settings.tailer().database.upper()
+        address = replace(database.settings.tailer(), database=shouted)
+        other = replace(database.settings, mysql_tailer_url=address.url())
+        with open_connection(other.tailer()) as session:
+            wrong = {finding.code: finding for finding in find_problems(session, other)}["database_name"]
+            assert wrong.level is Level.FATAL and f"write {database.name} in" in wrong.remedy
+        tailer = Background(other)
+        with tailer:
+            wait_for(lambda: tailer.has_ended)
+        assert isinstance(tailer.reason, StartError) and "database_name" in tailer.reason.details["findings"]

@@ -154,5 +154,23 @@ def test_where_the_witness_is_kept_is_told_and_where_it_is_missing(stack: Stack,
         missing = findings(database)["witness_missing"]
         assert missing["level"] == "warning" and "checkpoint adopt" in missing["remedy"]
         (tmp_path / "file").write_text("")
-        shown = " ".join(run(broken(database, tmp_path, state_dir=str(tmp_path / "file" / "state")), "doctor").stdout.split())
-        assert f"{tmp_path}/file/state/{database.name}.witness cannot be written" in shown
+        elsewhere = broken(database, tmp_path, state_dir=str(tmp_path / "file" / "state"))
+        unwritable = findings(Database(database.settings, elsewhere))["witness_unwritable"]
+        assert f"{tmp_path}/file/state/{database.name}.witness cannot be written" in unwritable["message"]
+
+
+def test_a_tailer_that_is_stopped_is_told_from_one_that_is_idle(stack: Stack) -> None:
+    """It keeps its lease, as nobody waits for it; only its silence tells."""
+    with stack.database() as database, SqlClient(database.settings) as sql:
+        tailer: Child = stack.spawn("tail", environ=database.environ)
+        sql.wait_for_tailer()
+        sql.value("SELECT SLEEP(3.2)")
+        assert "tailer_silent" not in findings(database), "idle, and heard of twice a second"
+        tailer.pause()
+        sql.value("SELECT SLEEP(4.2)")
+        silent = findings(database)["tailer_silent"]
+        assert silent["level"] == "warning" and "has sent nothing for" in silent["message"]
+        tailer.resume()
+        sql.value("SELECT SLEEP(1)")
+        assert "tailer_silent" not in findings(database)
+        tailer.stop()

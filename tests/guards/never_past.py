@@ -347,6 +347,23 @@ TAMPERED = (
         f"{CHAIN}_an_anchor_that_was_pruned_says_so",
     ),
     guard(
+        "the-witness-is-an-anchor",
+        FORGED,
+        "cli/verify_chain.py",
+        "        check = ChainCheck(connection, anchors, witnessed)",
+        "        check = ChainCheck(connection, anchors)",
+        f"{CHAIN}_a_log_written_anew_up_to_the_head_is_found_by_the_tailers_witness",
+        f"{CHAIN}_a_tail_cut_together_with_the_head_is_found_by_the_tailers_witness",
+    ),
+    guard(
+        "a-newer-epoch-of-the-witness-is-told",
+        FORGED,
+        "cdc/witnesses.py",
+        "    if newest > state.epoch:",
+        "    if False:",
+        f"{CHAIN}_a_witness_of_an_epoch_that_the_log_does_not_know_is_told",
+    ),
+    guard(
         "pruning-is-believed-where-retention-was",
         FORGED,
         "cdc/chain_check.py",

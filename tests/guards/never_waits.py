@@ -66,8 +66,8 @@ FOR_NEWS = (
         "a-stream-ends-with-the-right-to-it",
         SEEN,
         "api/stream.py",
-        "        if not is_new or now != scope:",
-        "        if not is_new:",
+        "        if is_new or await scope_again(request, pull.company_id, pull.device_id) != scope:",
+        "        if is_new:",
         f"{STREAM}_it_ends_when_its_reader_may_read_less",
     ),
     guard(

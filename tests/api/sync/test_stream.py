@@ -135,6 +135,8 @@ async def test_a_push_never_passes_what_only_the_stream_was_told(api: Api) -> No
         await feed.page()
         theirs = (await other.push(insert("parties", "a", name="Theirs")))["id_mappings"]["a"]
         await feed.page()
+        await other.push(insert("parties", "c", name="The next page proves nothing of the one before it"))
+        await feed.page()
     cursor = (await one.push(insert("parties", "b", name="Mine")))["current_version"]
     assert theirs in {change["record_id"] for change in (await one.pull(cursor))["changes"]}
 

@@ -72,14 +72,6 @@ WITNESSED = (
         f"{PAST}_a_new_epoch_is_above_every_one_that_anybody_saw",
     ),
     guard(
-        "a-fork-is-found-once",
-        REPLACED,
-        "cdc/past.py",
-        "    points = [point for point in witness.points if not is_replaced(point.version, forks)]",
-        "    points = list(witness.points)",
-        f"{PAST}_what_is_known_to_be_gone_is_not_found_again",
-    ),
-    guard(
         "a-shared-redis-witnesses-one-log",
         REPLACED,
         "cdc/witnesses.py",

@@ -155,14 +155,6 @@ AS_MYSQL_SHOWS_IT = (
         f"{ROWS}_every_column_type_reads_the_same_from_the_table_as_from_the_binlog",
     ),
     guard(
-        "text-as-it-is-stored",
-        WRONG,
-        "cdc/table_rows.py",
-        "SET SESSION character_set_results = NULL, SESSION lock_wait_timeout",
-        "SET SESSION lock_wait_timeout",
-        f"{ROWS}_text_keeps_its_characters_where_mysql_would_show_a_question_mark",
-    ),
-    guard(
         "filled-numbers-are-numbers",
         WRONG,
         "cdc/table_rows.py",

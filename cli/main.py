@@ -32,6 +32,7 @@ COMMANDS = {
     "conflicts": "cli.conflicts:conflicts",
     "devices": "cli.devices:devices",
     "demo": "cli.demo.command:demo",
+    "simulate": "cli.simulate:simulate",
 }
 
 

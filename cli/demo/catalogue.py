@@ -5,11 +5,11 @@ Names come in several scripts, as a real town's do; the data has no names of peo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from cli.demo.books import CASH, COST_OF_GOODS, COUPONS_OWED, DISCOUNTS, INVENTORY, SALES, NewRow
-from cli.demo.retailer import Product, StoreBook
+from cli.demo.retailer import Product
 
 ACCOUNTS = (
     (CASH, "Cash · 现金 · نقد", "asset"),
@@ -61,20 +61,19 @@ def party_name(household_id: int) -> str:
     return f"household-{household_id}"
 
 
-def setup_rows(book: StoreBook) -> Iterator[NewRow]:
-    """Return everything a store needs; rows refer to one another by local id, products last."""
+def setup_rows(store_id: int, products: Sequence[Product]) -> Iterator[NewRow]:
+    """Return everything a store needs to sell these; rows refer to one another by local id, products last."""
     for code, name, account_type in ACCOUNTS:
         yield NewRow("accounts", f"account-{code}", {"code": code, "name": name, "account_type": account_type, "is_system": True})
     drawer = {
         "account_type": "cash",
         "account_name": "Drawer · 收银机",
-        "account_number": f"DRAWER-{book.store_id}",
+        "account_number": f"DRAWER-{store_id}",
         "is_default": True,
     }
     yield NewRow("payment_accounts", "drawer", drawer)
     for unit, (name, abbreviation) in UNITS.items():
         yield NewRow("units_of_measure", unit, {"name": name, "abbrev": abbreviation})
-    products = [*book.products.values(), *book.unsold]
     yield from _categories(products)
     for product in products:
         yield _product(product)

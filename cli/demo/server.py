@@ -1,13 +1,13 @@
-"""Which server the demo plays on: the one that `matrix-sync up` runs in the home, else one that is started for it."""
+"""Which server the demo and the simulation play on: the one that `matrix-sync up` runs in the home, else one started for them."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cli.children import own_child
 from cli.demo_login import ready_status
@@ -24,10 +24,11 @@ _INTERVAL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the API and MySQL are."""
+    """Where the API and MySQL are, and the processes of the whole, by name, as far as they are known."""
 
     api_url: str
     mysql: MySQLAddress
+    pids: Mapping[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -75,10 +76,11 @@ def _wait_until_ready(child: Child, say: Callable[[str], None]) -> str:
             say(line.strip().removeprefix("matrix-sync: "))
         told = len(lines)
         time.sleep(_INTERVAL_S)
-    message = f"the server for the demo did not start:\n{child.last_lines()}"
-    raise StartError("demo_no_server", message, hint="try `matrix-sync up`, then the demo again")
+    message = f"no server runs in this home, and none could be started:\n{child.last_lines()}"
+    raise StartError("demo_no_server", message, hint="try `matrix-sync up`, then this again")
 
 
 def _parse(line: str) -> Server:
     run = json.loads(line)
-    return Server(run["api_url"], MySQLAddress.parse(run["mysql_url"]))
+    pids = {name: pid for name, pid in run.get("pids", {}).items() if pid is not None}
+    return Server(run["api_url"], MySQLAddress.parse(run["mysql_url"]), pids)

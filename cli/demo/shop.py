@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
 
-from cli.demo.books import Sale, sale_documents
-from cli.demo.catalogue import category_name, household, party_name, setup_rows
+from cli.demo.catalogue import category_name, setup_rows
 from cli.demo.office import CLOSED, Office
 from cli.demo.retailer import Basket, Product, StoreBook, TradingDay
 from cli.demo.till import Till
@@ -57,7 +56,7 @@ class Shop:
         first = self.tills[0]
         first.sync()  # its company's own rows, which it will change
         first.edit("companies", first.company_id, {"primary_currency": "USD", "address": f"Store {self.book.store_id}"})
-        first.insert(setup_rows(self.book))
+        first.insert(setup_rows(self.book.store_id, [*self.book.products.values(), *self.book.unsold]))
         first.sync()
         self.events.sql_rows += self.office.add_suppliers()
         self._all(self.tills, Till.sync)
@@ -116,9 +115,7 @@ class Shop:
         ledger = till.ledger()
         baskets = [basket for basket in day.baskets if self._till_of(basket) is till]
         for count, basket in enumerate(baskets, 1):
-            till.know_party(household(basket.household_id))
-            sale = Sale(basket, till.code, till.next_number(), party_name(basket.household_id))
-            till.insert(sale_documents(sale, ledger), group=sale.name)
+            till.ring_up(basket, ledger)
             if count % BASKETS_PER_PUSH == 0 and not is_offline:
                 till.sync()
             self.watcher.advance(1)

@@ -141,7 +141,9 @@ def test_the_same_seed_chooses_the_same_days_and_baskets(retailer: Retailer, boo
 
 def test_the_documents_of_every_basket_balance_and_add_up(book: StoreBook) -> None:
     products = {
-        row.data["sku"]: {**row.data, "id": number} for number, row in enumerate(setup_rows(book), 1) if row.table == "products"
+        row.data["sku"]: {**row.data, "id": number}
+        for number, row in enumerate(setup_rows(1, list(book.products.values())), 1)
+        if row.table == "products"
     }
     accounts = {code: {"id": number, "name": name} for number, (code, name, _) in enumerate(ACCOUNTS, 1)}
     ledger = Ledger(accounts, products, drawer_id=1)

@@ -1,5 +1,5 @@
 # Everything here makes .venv first. ARGS goes to the command: make up ARGS="--port 9000", make test ARGS="-k pull".
-.PHONY: up demo test guards check clean
+.PHONY: up demo simulate test bench guards check clean
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -8,8 +8,15 @@ up: .venv/installed
 demo: .venv/installed-demo
 	@.venv/bin/matrix-sync demo $(ARGS)
 
+simulate: .venv/installed-demo
+	@.venv/bin/matrix-sync simulate $(ARGS)
+
 test: .venv/installed-dev
 	@.venv/bin/python -m pytest -n 4 --dist loadfile --durations=40 $(ARGS)
+
+# Everything, or what ARGS names: make bench ARGS="sustained --share 0.1". See docs/performance.md.
+bench: .venv/installed-dev
+	@.venv/bin/python -m tests.bench $(ARGS)
 
 guards: .venv/installed-dev
 	@.venv/bin/python -m tests.guards $(ARGS)

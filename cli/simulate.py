@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from cli.demo.server import running_server
 from cli.home import Home
 from cli.output import DIFFERENCES, DONE, Command, console, print_json
 from cli.simulation.plan import Load
+from cli.simulation.play import simulate as play
 from cli.simulation.report import print_summary, summary
 from cli.simulation.run import Run
-from cli.simulation.run import simulate as run_simulation
 from cli.simulation.screen import Screen
 from schema.settings import DEFAULT_FILE
 
@@ -75,7 +76,7 @@ def simulate(
         run = _simulate(Home(home_path), load, is_quiet=as_json)
     except KeyboardInterrupt:
         click.echo("matrix-sync: aborted, nothing was compared", err=True)
-        ctx.exit(ABORTED)
+        os._exit(ABORTED)  # without waiting for a thread that may wait for MySQL
     told = summary(run)
     if as_json:
         print_json(told)
@@ -86,6 +87,8 @@ def simulate(
 
 def _simulate(home: Home, load: Load, *, is_quiet: bool) -> Run:
     screen = Screen(Console(file=sys.stderr, highlight=False, quiet=is_quiet), load.seconds)
-    regions = Retailer.load().regions(load.companies, load.baskets, load.seed)
-    with running_server(home, lambda text: click.echo(f"matrix-sync: {text}", err=True)) as server, screen:
-        return run_simulation(server, load, regions, screen)
+    with screen:
+        screen.say("reading the books")
+        regions = Retailer.load().regions(load.companies, load.baskets, load.seed)
+        with running_server(home, lambda text: click.echo(f"matrix-sync: {text}", err=True)) as server:
+            return play(server, load, regions, screen)

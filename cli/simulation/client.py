@@ -13,8 +13,10 @@ from cli.demo.client import ASKED_TO_WAIT, ATTEMPTS_MAX, FIRST_PAUSE_S, LONGEST_
 from cli.demo.device import Answer
 from cli.simulation.figures import Figures
 
+Session = aiohttp.ClientSession
 
-def open_session() -> aiohttp.ClientSession:
+
+def open_session() -> Session:
     """Connections of all devices, as many as they open."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), auto_decompress=True
@@ -24,7 +26,7 @@ def open_session() -> aiohttp.ClientSession:
 class AsyncClient:
     """One device's. It comes again where it is asked to wait, which is counted and is not part of a request's time."""
 
-    def __init__(self, session: aiohttp.ClientSession, api_url: str, figures: Figures) -> None:
+    def __init__(self, session: Session, api_url: str, figures: Figures) -> None:
         self._session = session
         self._api_url = api_url
         self._figures = figures

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
-from threading import Event as Flag
 from typing import Self
 
 from cli.demo.books import Ledger
@@ -22,6 +21,7 @@ from cli.simulation.phone import Phone
 from cli.simulation.plan import Event, Load, Work, spells
 from cli.simulation.shared_rows import SharedRows
 
+SET_UP_S_MAX = 180
 _EDITED = {Work.PRICE: ("products", "sale_price"), Work.DESCRIPTION: ("products", "description"), Work.PHONE: ("parties", "phone")}
 
 
@@ -54,7 +54,7 @@ class Company:
         answer = await self.watcher.post("/api/auth/login", {**login, "device_id": self.watcher_id, "device_name": "Watcher"})
         self.watcher.token = answer["token"]
 
-    async def set_up(self, open_desk: Callable[[Self], Desk]) -> None:
+    async def set_up(self, open_desk: Callable[[Self], Awaitable[Desk]]) -> None:
         """The first phone fills the books, the others pull them. Raises Refused."""
         first = self.phones[0]
         first.insert(setup_rows(self.region.store_ids[0], self.region.products))
@@ -62,15 +62,15 @@ class Company:
         self.skus = {sku: row["id"] for sku, row in first.store.by("products", "sku").items()}
         if len(self.skus) != len(self.region.products) or first.refused:
             raise Refused("simulate_refused", f"not all products of company {self.company_id} were taken: {first.refused[:1]}")
-        self.desk = await asyncio.to_thread(open_desk, self)
-        await asyncio.gather(*(phone.sync() for phone in self.phones[1:]))
+        self.desk = await open_desk(self)
+        have_arrived = await asyncio.gather(*(phone.sync_until(self._has_books, SET_UP_S_MAX) for phone in self.phones))
+        if not all(have_arrived):
+            raise Refused("simulate_unanswered", f"the books of company {self.company_id} did not arrive in {SET_UP_S_MAX} s")
 
-    def trade(self, group: asyncio.TaskGroup, load: Load, figures: Figures, stop: asyncio.Event, no_more_sql: Flag) -> None:
-        """Start what goes on until `stop`; the desk's thread until the flag is set."""
-        assert self.desk is not None
+    def trade(self, group: asyncio.TaskGroup, load: Load, stop: asyncio.Event) -> None:
+        """Start what goes on until `stop`."""
         for number, phone in enumerate(self.phones):
             group.create_task(phone.live(spells(load, self.number, number), load.sync_every_s, stop))
-        group.create_task(asyncio.to_thread(self.desk.write, load.sql_rate / load.companies, no_more_sql))
 
     def play(self, event: Event, figures: Figures) -> None:
         """Let a person do something on a phone, whether it is online or not."""
@@ -87,9 +87,12 @@ class Company:
         figures.edits += 1
 
     async def watch(self, figures: Figures) -> None:
-        """See the desk's beats arrive, until cancelled."""
+        """See the desk's beats arrive, until the books are closed."""
         assert self.desk is not None
         await watch_beats(self.watcher, self.watcher_id, self.desk, figures)
+
+    def _has_books(self, phone: Phone) -> bool:
+        return len(phone.store.rows["products"]) >= len(self.skus) and bool(phone.store.rows["payment_accounts"])
 
     def _ledger(self, phone: Phone, basket: Basket) -> Ledger:
         """What a sale looks up in the phone's own store."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from random import Random
 from threading import Event
@@ -30,13 +31,14 @@ _BEAT_NOW = "UPDATE settings SET value = %s WHERE company_id = %s AND name = %s"
 
 class Desk(Office):
     """One company's, with a connection and a thread of its own. `rows` counts rows inserted, updated and deleted; `beats` has when
-    the COMMIT of each beat was answered (`time.monotonic`).
+    the COMMIT of each beat was answered (`time.monotonic`), `times` the seconds that it took.
     """
 
     def __init__(self, connection: Connection[Any], company_id: int, products: Sequence[int], random: Random) -> None:
         super().__init__(connection, company_id)
         self.rows = 0
         self.beats: list[float] = []
+        self.times = array("d")
         self._products = products
         self._random = random
         self._suppliers = range(0)
@@ -57,8 +59,10 @@ class Desk(Office):
                 self.rows += self._write(count)
                 written += count
             if now >= beat_at:
+                asked = time.monotonic()
                 self._execute(_BEAT_NOW, json.dumps(len(self.beats) + 1), self._company_id, BEAT)
                 self.beats.append(time.monotonic())
+                self.times.append(self.beats[-1] - asked)
                 beat_at += _BEAT_S
 
     def _write(self, count: int) -> int:

@@ -17,7 +17,8 @@ PUSH, PULL, SYNC = "push", "pull", "sync"
 @dataclass(slots=True)
 class Figures:
     """Changes are counted after set-up, those of the last syncs included. Times, in seconds, are of the trading time alone: of one
-    request, or of a whole sync with all its pushes and pulls. `lags` are seconds from a COMMIT's answer to a waiting pull's.
+    request, or of a whole sync with all its pushes and pulls. `lags` are seconds from a COMMIT's answer to a waiting pull's, of
+    every beat.
 
     `conflicts` are what answers list as such; `failures` are requests and syncs that came to nothing, by code.
     """
@@ -57,8 +58,7 @@ class Figures:
 
     def lagged(self, seconds: float) -> None:
         """A commit was seen by a device that waits."""
-        if self.is_trading:
-            self.lags.append(seconds)
+        self.lags.append(seconds)
 
     def take_push(self, answer: Answer) -> None:
         """An answer that was taken; one that was lost does not count."""

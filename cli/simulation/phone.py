@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from cli.demo.books import Ledger
 from cli.demo.catalogue import party_name
@@ -21,6 +21,7 @@ from cli.simulation.figures import PULL, PUSH, SYNC, Figures
 from cli.simulation.plan import ANSWERS_LOST_SHARE
 
 RESET = 410
+_AGAIN_S = 0.2
 
 
 class AnswerLost(Exception):
@@ -84,6 +85,21 @@ class Phone(Device):
             self.start_again()
         else:
             self._figures.took(SYNC, time.monotonic() - started)
+
+    async def sync_until(self, is_done: Callable[[Self], bool], seconds_max: float) -> bool:
+        """Sync until something holds; tell whether it did in time. Raises Refused where the last sync came to nothing."""
+        deadline = time.monotonic() + seconds_max
+        while True:
+            try:
+                await self.sync()
+            except Refused:
+                if time.monotonic() > deadline:
+                    raise
+            if is_done(self):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_AGAIN_S)
 
     async def _push(self, *, may_lose_answers: bool) -> bool:
         """Send a batch; tell whether all of it is settled, rather than to be sent again with the next sync."""

@@ -70,7 +70,7 @@ def summary(run: Run) -> Plain:
         "failures": dict(figures.failures),
         "behind_ms_max": round(figures.behind_s_max * 1000),
         "ms": {**{what: _ms(figures.times[what]) for what in (PUSH, PULL, SYNC)}, "call": _ms(calls), "lag": _ms(figures.lags)},
-        "memory_mib": {"first": _mib(run.memory[:1]), "last": _mib(run.memory[-1:])},
+        "server": _server(run),
         "criteria": [asdict(criterion) for criterion in criteria(run, calls)],
         "difference_count": len(verdict.differences),
         "differences": [asdict(difference) for difference in verdict.differences[:_DIFFERENCES_KEPT]],
@@ -120,8 +120,10 @@ def _figures(told: Plain) -> Table:
         table.add_row(label, f"{told[name]:,}", tell(told))
     seconds = told["seconds"]
     table.add_row("seconds of trading", f"{seconds['trading']:,}", f"and {seconds['settling']} to come to rest")
-    if told["memory_mib"]["first"]:
-        table.add_row("server memory, MiB", "", _memory(told["memory_mib"]))
+    for name, used in told["server"].items():
+        table.add_row(
+            f"{name}, CPU seconds", f"{used['cpu_seconds']:,}", f"memory {used['mib_first']:,} → {used['mib_last']:,} MiB"
+        )
     for problem, count in told["failures"].items():
         table.add_row("failed", f"{count:,}", problem, style="red")
     return table
@@ -150,16 +152,23 @@ def _ms(seconds: Any) -> dict[str, float]:
     return {name: round(value * 1000, 1) for name, value in {**values, "max": percentile(seconds, 100)}.items()}
 
 
-def _mib(samples: list[dict[str, int]]) -> dict[str, int]:
-    return {name: round(size / _MIB) for sample in samples for name, size in sample.items()}
+def _server(run: Run) -> dict[str, Plain]:
+    """CPU while trading, and memory before and after it, by process."""
+    if not run.usage:
+        return {}
+    first, last = run.usage[0], run.usage[-1]
+    return {
+        name: {
+            "cpu_seconds": round(last[name].cpu_seconds - first[name].cpu_seconds, 1),
+            "mib_first": round(first[name].resident_bytes / _MIB),
+            "mib_last": round(last[name].resident_bytes / _MIB),
+        }
+        for name in first.keys() & last.keys()
+    }
 
 
 def _statuses(told: Plain) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in sorted(told["statuses"].items()))
-
-
-def _memory(found: Plain) -> str:
-    return ", ".join(f"{name} {size} → {found['last'].get(name, 0)}" for name, size in found["first"].items())
 
 
 def _nothing(_told: Plain) -> str:

@@ -25,7 +25,7 @@ class Screen:
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[live]}"), console=console
         )
-        self._task = self._progress.add_task("reading the books", total=seconds, live="")
+        self._task = self._progress.add_task("", total=seconds, live="")
         self._seen = (time.monotonic(), 0, 0)
         self._line_at = 0.0
 
@@ -68,4 +68,4 @@ class Screen:
 
     def _print(self, text: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(text)
+            self._console.print(text, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +12,7 @@ from pymysql.connections import Connection
 from cli.demo.check import Difference, Rows, find_differences, find_unbalanced, read_company
 from cli.simulation.company import Company
 from cli.simulation.phone import Phone
+from cli.simulation.threads import Threads
 
 
 @dataclass(slots=True)
@@ -33,18 +33,18 @@ class Verdict:
         return not self.differences and not self.complaints
 
 
-async def judge(companies: Iterable[Company], connection: Connection[Any]) -> Verdict:
+async def judge(companies: Iterable[Company], connection: Connection[Any], threads: Threads) -> Verdict:
     """Compare everything; a device after the other, so that it can be cancelled."""
     verdict = Verdict()
     for company in companies:
-        rows = await asyncio.to_thread(read_company, connection, company.company_id)
-        unbalanced = await asyncio.to_thread(find_unbalanced, connection, company.company_id)
+        rows = await threads.run(read_company, connection, company.company_id)
+        unbalanced = await threads.run(find_unbalanced, connection, company.company_id)
         if unbalanced:
             verdict.complaints.append(f"company {company.company_id}: debits and credits differ in transactions {unbalanced[:5]}")
         totals = {row["invoice_number"]: Decimal(row["grand_total"]) for row in rows["invoices"].values()}
         equal: set[int] = set()
         for phone in company.phones:
-            found = await asyncio.to_thread(_differences, phone, rows, equal)
+            found = await threads.run(_differences, phone, rows, equal)
             _count(verdict, rows, found)
             _count_sales(verdict, phone, totals)
     return verdict

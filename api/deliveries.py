@@ -223,23 +223,25 @@ class Deliveries:
         min_version: int,
         sent: int | None = None,
         told: int | None = None,
+        read_at: int | None = None,
     ) -> Deliveries:
         """After a pull of these tables from `last_version` (as lowered; `sent` as it was sent) was given all up to `cursor`,
-        and was told to go on from there, or from `told`.
+        and was told to go on from there, or from `told`. The page was read at `head`, or before it, at `read_at`.
         """
         sent = last_version if sent is None else sent
         told = cursor if told is None else told
+        read_at = head if read_at is None else read_at
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
         for table in tables:
             first = tuple(c for c in (last_version,) if c) if not self.tables else ()
             known = new.get(table)
             again = known is not None and (sent == 0 or known.again == NEWER_THAN_ALL)
             begun = known or TableDelivery(0, 0, first, recent_head=last_version)
-            pulled = begun.pulled(last_version, cursor, sent, told, head=head, floor=min_version)
+            pulled = begun.pulled(last_version, cursor, sent, told, head=read_at, floor=min_version)
             new[table] = replace(pulled, again=head) if again else pulled
         if last_version:
             return replace(self, tables=new)
-        fresh_head = head if not self.tables else self.fresh_head
+        fresh_head = read_at if not self.tables else self.fresh_head
         return replace(self, tables=new, fresh_head=fresh_head)
 
     def passed_over(self, sent: int) -> Deliveries:

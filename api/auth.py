@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from api import sessions
+from api.batch import Batch
 from api.cache import Cache
 from api.db import Database
 from api.keys import DEVICE_LIMIT, USER_LIMIT
@@ -39,7 +40,7 @@ class Authenticator:
     def __init__(self, settings: Settings, database: Database, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
         self._secret = settings.jwt_secret
         self._seconds = settings.token_cache_seconds
-        self._database = database
+        self._states = Batch(database, sessions.read_states)
         self._cache = cache
         self._clock = clock
         self._known: dict[str, tuple[float, AccessToken]] = {}
@@ -53,8 +54,8 @@ class Authenticator:
             if access is None:
                 raise invalid_token()
             checked_until = self._clock() + self._seconds
-            async with self._database.read() as session:
-                await sessions.check(session, access.session_id, access.login_id, access.device_id)
+            state = await self._states.get(access.session_id)
+            sessions.demand_standing(state, access.login_id, access.device_id)
             if len(self._known) >= TOKENS_MAX:
                 self._known.pop(next(iter(self._known)))
             self._known[token] = (checked_until, access)

@@ -103,9 +103,14 @@ async def note_given(app: web.Application, scope: Scope, pull: PullRequest, foun
         last = found.page.last
         return seen.pulled(tables, found.after, last, **heads, sent=pull.last_version, told=cursor) if tables else seen
 
-    if pulled(found.stored) == found.stored:
+    before, after = found.stored, pulled(found.stored)
+    if after == before:
         return  # asked for again, and nothing about it is new
-    await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
+
+    def update(now: Deliveries) -> Deliveries:
+        return after if now is before else pulled(now)
+
+    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True)
 
 
 async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> bytes:

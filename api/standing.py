@@ -7,22 +7,21 @@ finds nothing new costs nothing else.
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import orjson
 from aiohttp import web
 
+from api.batch import Batch
 from api.db import Database, Session
-from api.deliveries import Deliveries, decode
+from api.deliveries import Deliveries
+from api.delivery_store import decoded
 from api.heads import Head, not_ready
 
-DEVICES_PER_QUERY_MAX = 200
 STEP_VERSIONS_MAX = 10_000
 """Behind by more than this, it is not asked whose the changes are: all companies may have some."""
 COMPANIES_MAX = 50_000
-STATES_MAX = 4_096
 Key = tuple[int, str]
 """company_id, device_id."""
 
@@ -60,42 +59,20 @@ class Standings:
     """One reader a worker, and the newest change of each company as far as the worker has looked."""
 
     def __init__(self, feed: Database) -> None:
-        self._feed = feed
-        self._queue: list[tuple[Key, asyncio.Future[Standing]]] = []
-        self._reader: asyncio.Task[None] | None = None
+        self._batch = Batch(feed, self._read)
         self._head = 0
         self._began = 0
         self._newest: dict[int, int] = {}
 
     async def read(self, company_id: int, device_id: str) -> Standing:
         """Return how a device stands. Raises SyncError 503: MySQL is away, the log has not begun, or its past was replaced."""
-        future: asyncio.Future[Standing] = asyncio.get_running_loop().create_future()
-        self._queue.append(((company_id, device_id), future))
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read_all())
-        return await future
+        return await self._batch.get((company_id, device_id))
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        if self._reader is not None:
-            await self._reader
+        await self._batch.close()
 
-    async def _read_all(self) -> None:
-        while self._queue:
-            part, self._queue = self._queue[:DEVICES_PER_QUERY_MAX], self._queue[DEVICES_PER_QUERY_MAX:]
-            try:
-                async with self._feed.read() as session:
-                    found = await self._read(session, [key for key, _ in part])
-            except Exception as problem:
-                for _, future in part:
-                    if not future.done():
-                        future.set_exception(problem)
-            else:
-                for (_, future), standing in zip(part, found, strict=True):
-                    if not future.done():
-                        future.set_result(standing)
-
-    async def _read(self, session: Session, keys: list[Key]) -> list[Standing]:
+    async def _read(self, session: Session, keys: Sequence[Key]) -> list[Standing]:
         rows = await session.fetch_all(_READ, (orjson.dumps(keys).decode(),))
         if not rows:
             raise not_ready()
@@ -104,7 +81,7 @@ class Standings:
         if head.version != self._head:
             await self._look(session, head.version)
         return [
-            Standing(head, _decoded(state), bool(has_redeliveries), self._newest.get(company_id, self._began))
+            Standing(head, decoded(state), bool(has_redeliveries), self._newest.get(company_id, self._began))
             for (company_id, _), (_, _, _, state, has_redeliveries) in zip(keys, rows, strict=True)
         ]
 
@@ -118,8 +95,3 @@ class Standings:
 
 
 STANDINGS = web.AppKey("standings", Standings)
-
-
-@lru_cache(maxsize=STATES_MAX)
-def _decoded(state: bytes | None) -> Deliveries:
-    return decode(state)

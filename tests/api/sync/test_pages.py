@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from api.feed import FeedRow, Page
 from api.heads import Head
@@ -14,9 +15,10 @@ from api.pages import PAGES, SharedPage
 from api.scope import SCOPES
 from api.standing import STANDINGS, Standings
 from tests.api.conftest import Api
+from tests.api.sync.test_never import refused_edit
 from tests.api.sync.test_pruned import prune
 from tests.api.tills import drained, newest, open_api, shop, till
-from tests.device import Refused, insert, update
+from tests.device import Refused, insert
 from tests.oracle import Oracle
 from tests.servers import Database
 from tests.sql_client import SqlClient
@@ -41,11 +43,11 @@ def reads(api: Api) -> list[Any]:
         found.append(key)
         return await read(key, *rest)
 
-    pages._read = counted  # type: ignore[method-assign]
+    pages._read = counted  # type: ignore[method-assign,assignment]
     return found
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def fresh(shared: Database, tailer: object) -> Any:
     """An application with no page in its memory."""
     async with open_api(shared) as running:
@@ -89,7 +91,7 @@ async def test_a_record_that_was_deleted_since_a_first_page_was_read_is_deleted_
     owner, (first, second, _) = await parties(fresh, admin, 30)
     found = reads(fresh)
     page = await first.pull(0, limit=10)
-    doomed = [c["record_id"] for c in page["changes"] if c["table"] == "parties"][0]
+    doomed = next(c["record_id"] for c in page["changes"] if c["table"] == "parties")
     admin.run(f"DELETE FROM parties WHERE id = {doomed}")
     admin.wait_for_tailer()
     again = await second.pull(0, limit=10)
@@ -98,13 +100,14 @@ async def test_a_record_that_was_deleted_since_a_first_page_was_read_is_deleted_
     held = newest(again["changes"] + rest)
     assert held["parties", doomed]["operation"] == "DELETE"
     live = {key for key, change in held.items() if change["operation"] != "DELETE"}
-    assert live == set(Oracle(admin).rows(owner.company_id))
+    rows = Oracle(admin).rows(owner.company_id)
+    assert live == {(table, record_id) for table in rows for record_id in rows[table]}
 
 
 async def test_after_deletions_were_pruned_a_first_page_is_read_again(fresh: Api, shared: Database, admin: SqlClient) -> None:
     _, (first, second, _) = await parties(fresh, admin, 30)
     page = await first.pull(0, limit=10)
-    doomed = [c["record_id"] for c in page["changes"] if c["table"] == "parties"][0]
+    doomed = next(c["record_id"] for c in page["changes"] if c["table"] == "parties")
     admin.run(f"DELETE FROM parties WHERE id = {doomed}")
     prune(shared, admin)
     changes, _ = await second.pull_all(0, limit=10)
@@ -114,7 +117,7 @@ async def test_after_deletions_were_pruned_a_first_page_is_read_again(fresh: Api
 async def test_a_cursor_below_what_was_pruned_is_told_so_though_its_page_is_in_memory(
     fresh: Api, shared: Database, admin: SqlClient
 ) -> None:
-    owner, (late, prompt, other) = await parties(fresh, admin, 2)
+    owner, (late, other, _) = await parties(fresh, admin, 2)
     gone = admin.run(f"INSERT INTO parties (company_id, name) VALUES ({owner.company_id}, 'Gone')")
     admin.wait_for_tailer()
     old = await drained(late)
@@ -130,39 +133,33 @@ async def test_a_cursor_below_what_was_pruned_is_told_so_though_its_page_is_in_m
 
 async def test_a_page_is_not_shared_by_roles_that_see_different_columns_or_tables(fresh: Api, admin: SqlClient) -> None:
     owner, (line, *_) = await parties(fresh, admin, 1)
-    sealed = admin.rows(
-        "SELECT DISTINCT table_name FROM sync_changes WHERE company_id = %s AND sealed IS NOT NULL", owner.company_id
-    )
-    full, _ = await line.pull_all(0)
-    admin.run(f"UPDATE users SET role = 'cashier' WHERE login_id = {owner.login_id}")
+    bank = "(company_id, account_type, account_name, account_number)"
+    admin.run(f"INSERT INTO payment_accounts {bank} VALUES ({owner.company_id}, 'bank', 'Main', '123')")
     admin.wait_for_tailer()
-    fresh.app[SCOPES].forget()
-    less, _ = await till(owner).pull_all(0)
+    seen = [await line.pull_all(0)]
+    for role in ("viewer", "sales"):
+        admin.run(f"UPDATE users SET role = '{role}' WHERE login_id = {owner.login_id}")
+        admin.wait_for_tailer()
+        fresh.app[SCOPES].forget()
+        seen.append(await till(owner).pull_all(0))
+    accounts = [[c["data"] for c in changes if c["table"] == "payment_accounts"] for changes, _ in seen]
+    assert ["account_number" in rows[0] for rows in accounts] == [True, False, False]
+    assert ["users" in {c["table"] for c in changes} for changes, _ in seen] == [True, True, False]
     some = await till(owner).pull(0, tables=["companies"])
-    assert {c["table"] for c in less} < {c["table"] for c in full} | {"users"}
-    assert {c["table"] for c in some["changes"]} <= {"companies"}
-    for change in less:
-        if (change["table"],) in sealed:
-            assert set(change["data"]) < set(newest(full)[change["table"], change["record_id"]]["data"])
+    assert {c["table"] for c in some["changes"]} == {"companies"}
 
 
-async def test_what_is_for_one_device_alone_is_in_no_page_of_others(fresh: Api, admin: SqlClient) -> None:
-    owner, (mine, other, third) = await parties(fresh, admin, 1)
-    record = int((await mine.push_one(insert("products", "p", name="As it is", sku="S")))["record_id"])
-    cursors = [await drained(line) for line in (mine, other, third)]
-    admin.run(f"UPDATE products SET name = 'Newer' WHERE id = {record}")
-    admin.wait_for_tailer()
-    cursors = [await drained(line) for line in (mine, other, third)]
-    stale = update("products", record, base_version=2, name="Stale")
-    refused = await mine.push_one(stale)
-    head = admin.wait_for_tailer()
-    again = admin.rows("SELECT for_device FROM sync_changes WHERE company_id = %s AND for_device IS NOT NULL", owner.company_id)
-    assert refused["status"] in ("conflict", "merged") and len(again) <= 1
-    theirs = [(await line.pull(cursor))["changes"] for line, cursor in zip((other, third), cursors[1:], strict=True)]
-    ours = (await mine.pull(cursors[0]))["changes"]
-    assert all(("products", record) not in newest(changes) for changes in theirs if again)
-    assert not again or ("products", record) in newest(ours)
-    assert head >= cursors[0]
+async def test_what_is_for_one_device_alone_is_in_no_page_of_others(fresh: Api) -> None:
+    _, (mine, other, third) = await shop(fresh, 3)
+    theirs = await drained(other)
+    assert await drained(third) == theirs
+    made, cursor = await refused_edit(mine, other)
+    before = [await line.pull(theirs, history=True) for line in (other, third)]
+    shared_page = [await line.pull(theirs) for line in (other, third)]
+    [change] = (await mine.pull(cursor))["changes"]
+    assert change["record_id"] == made
+    for page in before + shared_page:
+        assert change["version"] not in {told["version"] for told in page["changes"]}
 
 
 async def test_history_is_whole_though_the_same_page_was_given_without_it(fresh: Api, admin: SqlClient) -> None:
@@ -175,19 +172,13 @@ async def test_history_is_whole_though_the_same_page_was_given_without_it(fresh:
     assert len((await two.pull(cursors[1], history=True))["changes"]) == 2
 
 
-async def test_no_echo_leaves_out_of_a_shared_page_what_this_device_made(fresh: Api, admin: SqlClient) -> None:
-    _, (mine, other, _) = await parties(fresh, admin, 1)
+async def test_no_echo_leaves_out_of_a_shared_page_what_this_device_made(fresh: Api) -> None:
+    _, (mine, other, _) = await shop(fresh, 3)
     cursors = await drained(mine), await drained(other)
-    result = await mine.push_one(insert("parties", "x", name="Mine"))
-    admin.wait_for_tailer()
-    seen = newest((await other.pull(cursors[1]))["changes"])
-    key = ("parties", int(result["record_id"]))
-    assert key in seen
-    assert (key in newest((await mine.pull(cursors[0], no_echo=True))["changes"])) != _is_exact(admin, key[1])
-
-
-def _is_exact(admin: SqlClient, record: int) -> bool:
-    return bool(admin.value("SELECT is_exact FROM sync_changes WHERE table_name = 'parties' AND record_id = %s", record))
+    await mine.push_one(insert("units_of_measure", "e", name="Exact", abbrev="x"))
+    assert len((await other.pull(cursors[1]))["changes"]) == 1
+    assert (await mine.pull(cursors[0], no_echo=True))["changes"] == []
+    assert len((await other.pull(cursors[1], no_echo=True))["changes"]) == 1
 
 
 HEAD = Head(0, 100, 10)
@@ -217,7 +208,7 @@ PAGE = SharedPage(Page([], 90, True), b"", HEAD, until=50.0)
         "not quiet",
     ],
 )
-def test_when_a_page_may_be_served_again(page: SharedPage, newest_change: int, head: Head, now: float, holds: bool) -> None:
+async def test_when_a_page_may_be_served_again(page: SharedPage, newest_change: int, head: Head, now: float, holds: bool) -> None:
     assert page.holds(newest_change, head, now) is holds
 
 

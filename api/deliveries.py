@@ -53,7 +53,7 @@ class TableDelivery:
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int, *, head: int, floor: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`;
-        `head` and `floor` are the server's head and `min_version` then.
+        `head` is the server's when the page was read, and `floor` its `min_version`.
         """
         is_proof = last_version >= self.delivered
         is_fresh = last_version == self.fresh
@@ -68,7 +68,7 @@ class TableDelivery:
             start=last_version,
             sent=sent,
             floor=self.floor if last_version else floor,
-            recent_head=self.recent_head if self.recent else head,
+            recent_head=min(self.recent_head, head) if self.recent else head,
             fresh=-1 if is_fresh else self.fresh,
             is_doubtful=self.is_doubtful or (not is_sure_proof and told > last_version),
         )
@@ -247,7 +247,7 @@ class Deliveries:
         new |= dict.fromkeys(tables, pull(TableDelivery(0, 0, first, recent_head=last_version))) | _each(had, pull_again)
         if last_version:
             return replace(self, tables=new)
-        fresh_head = read_at if not self.tables else self.fresh_head
+        fresh_head = min(self.fresh_head, read_at) if self.tables else read_at
         return replace(self, tables=new, fresh_head=fresh_head)
 
     def passed_over(self, sent: int) -> Deliveries:

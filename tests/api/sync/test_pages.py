@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from api.deliveries import Deliveries
 from api.feed import FeedRow, Page
 from api.heads import Head
 from api.pages import PAGES, SharedPage
@@ -210,6 +211,17 @@ PAGE = SharedPage(Page([], 90, True), b"", HEAD, until=50.0)
 )
 async def test_when_a_page_may_be_served_again(page: SharedPage, newest_change: int, head: Head, now: float, holds: bool) -> None:
     assert page.holds(newest_change, head, now) is holds
+
+
+async def test_a_page_that_was_read_before_says_when_the_device_began_and_what_it_may_hold() -> None:
+    at = {"min_version": 1, "head": 90}
+    begun = Deliveries().pulled(["parties"], 0, 10, **at, read_at=70)
+    assert (begun.fresh_head, begun.tables["parties"].recent_head) == (70, 70)
+    doubled = Deliveries().pulled(["parties"], 0, 10, **at).pulled(["parties"], 0, 10, **at, read_at=70)
+    assert (doubled.fresh_head, doubled.tables["parties"].recent_head) == (70, 70)
+    assert doubled.tables["parties"].again == 90, "what it made itself up to now is news to it"
+    later = begun.pulled(["parties"], 10, 20, **at, read_at=60)
+    assert (later.fresh_head, later.held_since("parties")) == (70, 60)
 
 
 async def test_memory_is_bounded_and_what_was_used_last_stays(fresh: Api, admin: SqlClient) -> None:

@@ -33,8 +33,8 @@ class Identity:
 
 
 class Authenticator:
-    """Verifies tokens and keeps verified ones in memory for at most `token_cache_seconds`, which bounds how late a revocation
-    takes effect without Redis; with Redis every worker hears of it at once.
+    """Verifies tokens, once each while it is in memory, and asks MySQL for their sign-ins every `token_cache_seconds`, which bounds
+    how late a revocation takes effect without Redis; with Redis every worker hears of it at once.
     """
 
     def __init__(self, settings: Settings, database: Database, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
@@ -48,11 +48,12 @@ class Authenticator:
     async def identify(self, token: str) -> Identity:
         """Return who holds the token. Raises SyncError: 401 `invalid_token` or `device_revoked`, 503."""
         checked_until, access = self._known.get(token, (0.0, None))
-        if access is None or checked_until <= self._clock():
-            self._known.pop(token, None)
+        if access is None:
             access = verify_access(self._secret, token)
             if access is None:
                 raise invalid_token()
+        if checked_until <= self._clock():
+            self._known.pop(token, None)
             checked_until = self._clock() + self._seconds
             state = await self._states.get(access.session_id)
             sessions.demand_standing(state, access.login_id, access.device_id)

@@ -14,6 +14,9 @@ from typing import NamedTuple
 from api.db import Database, Session
 from api.heads import Head
 
+TX_ROWS = 4
+"""Most transactions are small: where a page is cut inside one, few more rows are read for its end, then this many times as many."""
+
 
 class StateMoved(Exception):
     """A new epoch has begun, or history was pruned, since the head was read that a page is wanted for."""
@@ -141,8 +144,13 @@ async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow
         rows = rows[: wanted.limit]
         return Page(rows, rows[-1].version, True)
     read = _read_live if is_walk else _read_changes
-    rows += await read(session, wanted, rows[-1].version, wanted.limit_max + 1 - len(rows))
     tx = rows[wanted.limit].tx
+    asked, is_end = TX_ROWS, False
+    while rows[-1].tx == tx and len(rows) <= wanted.limit_max and not is_end:
+        asked = min(asked * TX_ROWS, wanted.limit_max + 1 - len(rows))
+        more = await read(session, wanted, rows[-1].version, asked)
+        rows += more
+        is_end = len(more) < asked
     end = next((at for at in range(wanted.limit, len(rows)) if rows[at].tx != tx), len(rows))
     if end < len(rows):
         return Page(rows[:end], rows[end - 1].version, True)

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 
 from tests.bench.figure import Figure
 from tests.bench.lab import PULL, Crew, Lab, open_lab
@@ -27,10 +28,12 @@ Commit = Callable[[], float]
 def measure(share: float) -> Iterator[Figure]:
     """Yield p50 and p99 of each way; `share` takes that part of the commits."""
     count = max(20, int(COMMITS * share))
-    with open_lab() as lab, SqlClient(lab.settings) as reader:
+    with ExitStack() as undo:
+        lab = undo.enter_context(open_lab())
+        reader = undo.enter_context(SqlClient(lab.settings))
         crew = lab.hire()
         lab.caught_up()
-        device = _Device(lab, crew)
+        device = undo.enter_context(closing(_Device(lab, crew)))
         selected = _latencies(lab, crew, count, lambda commit: _until_selected(reader, commit))
         pulled = _latencies(lab, crew, count, device.until_pulled)
         waited = _latencies(lab, crew, count, device.until_woken)
@@ -56,6 +59,10 @@ class _Device:
         self._cursor = 0
         while self._pull()["has_more"]:
             pass
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
 
     def until_pulled(self, commit: Commit) -> float:
         """Seconds from COMMIT to the answer of a pull that has the change."""

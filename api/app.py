@@ -34,12 +34,14 @@ from api.keys import (
 )
 from api.limits import Buckets, SignInLimits
 from api.metrics import Metrics
+from api.pages import PAGES, Pages
 from api.passwords import Passwords
 from api.past import SeenHead
 from api.pull import handle_pull
 from api.push import handle_push
 from api.retry import handle_retry
 from api.scope import SCOPES, Scopes
+from api.standing import STANDINGS, Standings
 from api.status import handle_status
 from api.stream import handle_stream
 from api.tokens import check_secret
@@ -73,6 +75,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[SIGNIN_LIMITS] = SignInLimits(app[CACHE], settings.signin_attempts_per_minute)
     app[METRICS] = Metrics(worker)
     app[DELIVERIES] = DeliveryStore(app[DATABASE])
+    app[STANDINGS] = Standings(app[FEED])
+    app[PAGES] = Pages(app[FEED], bytes_max=settings.page_cache_bytes_max)
     app[WAITER] = Waiter(app[DATABASE])
     app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=settings.pulls_held_per_device_max)
     app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))
@@ -118,6 +122,8 @@ async def _stores(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[HEADS].close()
     await app[WAITER].close()
+    await app[STANDINGS].close()
+    await app[PAGES].close()
     await app[DELIVERIES].close()
     await app[DATABASE].close()
     await app[FEED].close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from api import sessions
+from api.batch import Batch
 from api.cache import Cache
 from api.db import Database
 from api.keys import DEVICE_LIMIT, USER_LIMIT
@@ -32,14 +33,14 @@ class Identity:
 
 
 class Authenticator:
-    """Verifies tokens and keeps verified ones in memory for at most `token_cache_seconds`, which bounds how late a revocation
-    takes effect without Redis; with Redis every worker hears of it at once.
+    """Verifies tokens, once each while it is in memory, and asks MySQL for their sign-ins every `token_cache_seconds`, which bounds
+    how late a revocation takes effect without Redis; with Redis every worker hears of it at once.
     """
 
     def __init__(self, settings: Settings, database: Database, cache: Cache, clock: Callable[[], float] = time.monotonic) -> None:
         self._secret = settings.jwt_secret
         self._seconds = settings.token_cache_seconds
-        self._database = database
+        self._states = Batch(database, sessions.read_states)
         self._cache = cache
         self._clock = clock
         self._known: dict[str, tuple[float, AccessToken]] = {}
@@ -47,14 +48,15 @@ class Authenticator:
     async def identify(self, token: str) -> Identity:
         """Return who holds the token. Raises SyncError: 401 `invalid_token` or `device_revoked`, 503."""
         checked_until, access = self._known.get(token, (0.0, None))
-        if access is None or checked_until <= self._clock():
-            self._known.pop(token, None)
+        if access is None:
             access = verify_access(self._secret, token)
             if access is None:
                 raise invalid_token()
+        if checked_until <= self._clock():
+            self._known.pop(token, None)
             checked_until = self._clock() + self._seconds
-            async with self._database.read() as session:
-                await sessions.check(session, access.session_id, access.login_id, access.device_id)
+            state = await self._states.get(access.session_id)
+            sessions.demand_standing(state, access.login_id, access.device_id)
             if len(self._known) >= TOKENS_MAX:
                 self._known.pop(next(iter(self._known)))
             self._known[token] = (checked_until, access)

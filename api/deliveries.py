@@ -7,7 +7,7 @@ smallest cursor answered since the device's last push, or since a later `last_ve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 
 import msgspec
@@ -53,7 +53,7 @@ class TableDelivery:
 
     def pulled(self, last_version: int, cursor: int, sent: int, told: int, *, head: int, floor: int) -> TableDelivery:
         """After a pull from `last_version`, lowered from `sent`, was given all up to `cursor` and told to go on from `told`;
-        `head` and `floor` are the server's head and `min_version` then.
+        `head` is the server's when the page was read, and `floor` its `min_version`.
         """
         is_proof = last_version >= self.delivered
         is_fresh = last_version == self.fresh
@@ -68,7 +68,7 @@ class TableDelivery:
             start=last_version,
             sent=sent,
             floor=self.floor if last_version else floor,
-            recent_head=self.recent_head if self.recent else head,
+            recent_head=min(self.recent_head, head) if self.recent else head,
             fresh=-1 if is_fresh else self.fresh,
             is_doubtful=self.is_doubtful or (not is_sure_proof and told > last_version),
         )
@@ -168,11 +168,13 @@ class Deliveries:
     has_restricted: bool = False
     epoch: int = 0
 
-    def seen_by(self, readable: Collection[str], restricted: Collection[str], *, sees_restricted: bool) -> Deliveries:
+    def seen_by(self, readable: Set[str], restricted: Collection[str], *, sees_restricted: bool) -> Deliveries:
         """As a pull finds it. A table that may not be read any more was dropped by the device, and one with restricted columns
         that now may be seen was given without them: both count as never given, so that they arrive whole.
         """
         gained = set(restricted) if sees_restricted and not self.has_restricted else set()
+        if sees_restricted == self.has_restricted and self.tables.keys() <= readable:
+            return self
         lost = TableDelivery(0, 0, again=NEWER_THAN_ALL)
         tables = {t: lost if t in gained or t not in readable else known for t, known in self.tables.items()}
         return replace(self, tables=tables, has_restricted=sees_restricted)
@@ -181,7 +183,8 @@ class Deliveries:
         """As a pull of these tables in this epoch finds it, with a cursor that is good."""
         if epoch == self.epoch:
             return self
-        cut = {name: self.tables[name].cut(last_version) for name in tables if name in self.tables}
+        asked = {name: self.tables[name] for name in tables if name in self.tables}
+        cut = _each(asked, lambda table: table.cut(last_version))
         return replace(self, tables={**self.tables, **cut}, epoch=epoch)
 
     def knows_own(self, table: str, version: int, sent: int) -> bool:
@@ -223,33 +226,38 @@ class Deliveries:
         min_version: int,
         sent: int | None = None,
         told: int | None = None,
+        read_at: int | None = None,
     ) -> Deliveries:
         """After a pull of these tables from `last_version` (as lowered; `sent` as it was sent) was given all up to `cursor`,
-        and was told to go on from there, or from `told`.
+        and was told to go on from there, or from `told`. The page was read at `head`, or before it, at `read_at`.
         """
         sent = last_version if sent is None else sent
         told = cursor if told is None else told
+        read_at = head if read_at is None else read_at
         new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
-        for table in tables:
-            first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-            known = new.get(table)
-            again = known is not None and (sent == 0 or known.again == NEWER_THAN_ALL)
-            begun = known or TableDelivery(0, 0, first, recent_head=last_version)
-            pulled = begun.pulled(last_version, cursor, sent, told, head=head, floor=min_version)
-            new[table] = replace(pulled, again=head) if again else pulled
+
+        def pull(known: TableDelivery) -> TableDelivery:
+            return known.pulled(last_version, cursor, sent, told, head=read_at, floor=min_version)
+
+        def pull_again(known: TableDelivery) -> TableDelivery:
+            return replace(pull(known), again=head) if sent == 0 or known.again == NEWER_THAN_ALL else pull(known)
+
+        first = tuple(c for c in (last_version,) if c) if not self.tables else ()
+        had = {name: self.tables[name] for name in tables if name in self.tables}
+        new |= dict.fromkeys(tables, pull(TableDelivery(0, 0, first, recent_head=last_version))) | _each(had, pull_again)
         if last_version:
             return replace(self, tables=new)
-        fresh_head = head if not self.tables else self.fresh_head
+        fresh_head = min(self.fresh_head, read_at) if self.tables else read_at
         return replace(self, tables=new, fresh_head=fresh_head)
 
     def passed_over(self, sent: int) -> Deliveries:
         """When the device asks in another company, from `sent`."""
-        tables = {name: table.passed_over(sent) for name, table in self.tables.items()}
+        tables = _each(self.tables, lambda table: table.passed_over(sent))
         return self if tables == self.tables else replace(self, tables=tables)
 
     def push_begun(self, last_version: int | None) -> Deliveries:
         """When a push arrives."""
-        return replace(self, tables={name: table.push_begun(last_version) for name, table in self.tables.items()})
+        return replace(self, tables=_each(self.tables, lambda table: table.push_begun(last_version)))
 
     def push_cursor(self, cursor: int, readable: Collection[str]) -> int:
         """Return what to answer a push whose safe cursor is `cursor`: where a pull from there would prove nothing, and one was made
@@ -266,8 +274,8 @@ class Deliveries:
         """
         late = self.late(floor)
         spoken_for = {name for name in self.tables if name in readable and name not in late}
-        tables = {name: table.push_answered(cursor) if name in spoken_for else table for name, table in self.tables.items()}
-        return replace(self, tables=tables)
+        told = {name: table for name, table in self.tables.items() if name in spoken_for}
+        return replace(self, tables={**self.tables, **_each(told, lambda table: table.push_answered(cursor))})
 
     def late(self, floor: int) -> set[str]:
         """The tables of which the device may have missed deletions that are gone, up to `floor`."""
@@ -324,9 +332,12 @@ class _Stored(msgspec.Struct, omit_defaults=True):
 
 def encode(deliveries: Deliveries) -> str:
     """Return the text of sync_deliveries.state."""
-    alike: dict[TableDelivery, list[str]] = {}
+    same: dict[int, tuple[TableDelivery, list[str]]] = {}
     for name, table in deliveries.tables.items():
-        alike.setdefault(table, []).append(name)
+        same.setdefault(id(table), (table, []))[1].append(name)
+    alike: dict[TableDelivery, list[str]] = {}
+    for table, names in same.values():
+        alike.setdefault(table, []).extend(names)
     groups = [_Group(sorted(names), *(getattr(table, field) for field in _FIELDS)) for table, names in alike.items()]
     stored = _Stored(groups, deliveries.fresh_head, deliveries.has_restricted, deliveries.epoch)
     return msgspec.json.encode(stored).decode()
@@ -337,10 +348,21 @@ def decode(text: str | bytes | None) -> Deliveries:
     if text is None:
         return Deliveries()
     stored = msgspec.json.decode(text, type=_Stored)
-    tables = {
-        name: TableDelivery(*(getattr(group, field) for field in _FIELDS)) for group in stored.groups for name in group.tables
-    }
+    tables: dict[str, TableDelivery] = {}
+    for group in stored.groups:
+        tables |= dict.fromkeys(group.tables, TableDelivery(*(getattr(group, field) for field in _FIELDS)))
     return Deliveries(tables, stored.fresh_head, stored.has_restricted, stored.epoch)
+
+
+def _each(tables: Mapping[str, TableDelivery], change: Callable[[TableDelivery], TableDelivery]) -> dict[str, TableDelivery]:
+    """Change tables; those that stand alike are one object, as they are stored, and are changed once."""
+    done: dict[int, TableDelivery] = {}
+    changed = {}
+    for name, table in tables.items():
+        if id(table) not in done:
+            done[id(table)] = change(table)
+        changed[name] = done[id(table)]
+    return changed
 
 
 def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -19,6 +20,7 @@ log = get_logger(__name__)
 
 ROWS_PER_COMMIT_MAX = 200
 ATTEMPTS = 3
+STATES_MAX = 4_096
 WITH_RESTRICTED = frozenset(table.name for table in TABLES.values() if table.restricted)
 Key = tuple[int, str]
 """company_id, device_id."""
@@ -82,6 +84,12 @@ class DeliveryStore:
                         waiting.done.set_result(None)
 
 
+@lru_cache(maxsize=STATES_MAX)
+def decoded(state: bytes | None) -> Deliveries:
+    """Return a stored state; the same text gives the same object."""
+    return decode(state)
+
+
 async def read_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
     """Return the stored state."""
     row = await session.fetch_one(_READ, (company_id, device_id))
@@ -111,7 +119,7 @@ async def _store(session: Session, part: list[_Waiting]) -> None:
     keys = sorted({waiting.key for waiting in part})
     sql = _LOCK.format(keys=", ".join("(%s, %s)" for _ in keys))
     rows = await session.fetch_all(sql, [value for key in keys for value in key])
-    states = {(company_id, device_id): decode(state) for company_id, device_id, state in rows}
+    states = {(company_id, device_id): decoded(state.encode()) for company_id, device_id, state in rows}
     pulled = set()
     for waiting in part:
         states[waiting.key] = waiting.update(states.get(waiting.key, Deliveries()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import orjson
 from api.db import DuplicateKey, Session
 from schema.errors import SyncError
 
-_READ = "SELECT login_id, capabilities, revoked_at FROM devices WHERE device_id = %s"
+_READ = "SELECT device_id, login_id, capabilities, revoked_at FROM devices WHERE device_id IN ({ids})"
 _LOCK = "SELECT revoked_at, clock_lead_ms FROM devices WHERE device_id = %s FOR UPDATE"
 _INSERT = "INSERT INTO devices (device_id, login_id, name) VALUES (%s, %s, %s)"
 
@@ -26,13 +26,14 @@ class Device:
     capabilities: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def read_device(session: Session, device_id: str) -> Device | None:
-    """Return the device as it is registered, or None."""
-    row = await session.fetch_one(_READ, (device_id,))
-    if row is None:
-        return None
-    login_id, capabilities, revoked_at = row
-    return Device(device_id, login_id, revoked_at is not None, orjson.loads(capabilities) if capabilities else {})
+async def read_devices(session: Session, device_ids: Sequence[str]) -> list[Device | None]:
+    """Return devices as they are registered, in their order; None for one that is not."""
+    rows = await session.fetch_all(_READ.format(ids=", ".join("%s" for _ in device_ids)), device_ids)
+    found = {
+        device_id: Device(device_id, login_id, revoked_at is not None, orjson.loads(capabilities) if capabilities else {})
+        for device_id, login_id, capabilities, revoked_at in rows
+    }
+    return [found.get(device_id) for device_id in device_ids]
 
 
 async def register_device(session: Session, device_id: str, login_id: int, name: str | None = None) -> Device:
@@ -40,13 +41,13 @@ async def register_device(session: Session, device_id: str, login_id: int, name:
 
     Raises SyncError: 403 `device_mismatch` where it is another login's, 401 `device_revoked`.
     """
-    device = await read_device(session, device_id)
+    (device,) = await read_devices(session, [device_id])
     if device is None:
         try:
             await session.execute(_INSERT, (device_id, login_id, name))
             return Device(device_id, login_id)
         except DuplicateKey:
-            device = await read_device(session, device_id)
+            (device,) = await read_devices(session, [device_id])
     if device is None or device.login_id != login_id:
         raise device_mismatch()
     if device.is_revoked:

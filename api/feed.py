@@ -1,4 +1,5 @@
-"""Reads pages of a company's feed from the change log (contract §2.1, §2.2). Rows stay bytes: nothing is parsed on the way out.
+"""Reads pages of a company's feed from the change log (contract §2.1, §2.2). Rows stay bytes: MySQL writes a change's JSON around
+the row's, which was made once, by the tailer.
 
 A short way back is one range read of sync_changes, repeated records dropped in the page. A long one, and the first, walks
 sync_live, so it costs what the live records cost and not what the history costs.
@@ -10,42 +11,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from api.db import Session
+from api.db import Database, Session
+from api.heads import Head
+
+TX_ROWS = 4
+"""Most transactions are small: where a page is cut inside one, few more rows are read for its end, then this many times as many."""
+
+
+class StateMoved(Exception):
+    """A new epoch has begun, or history was pruned, since the head was read that a page is wanted for."""
 
 
 class FeedRow(NamedTuple):
-    """A row of sync_changes as a page needs it; text columns are bytes."""
+    """A row of sync_changes as a page needs it; texts are bytes. `change`: its JSON, whose last member is `data`.
+
+    `exact_for`: the device that made this change, where the row stands exactly as that device sent it.
+    """
 
     version: int
     table: bytes
     record_id: int
-    operation: bytes
-    data: bytes
-    sealed: bytes | None
-    timestamp: bytes
     tx: int
-    origin: bytes
-    device_id: bytes | None
-    local_id: bytes | None
-    is_exact: int
-    origin_device_id: bytes | None
+    exact_for: bytes | None
     for_device: bytes | None
     prev_version: int | None
+    sealed: bytes | None
+    change: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """What to read: changes after `after` and up to `head`, of `tables` (None: every table), for one company and device.
+    """What to read: changes after `after` and up to the head, of `tables` (None: every table), for one company.
 
-    `limit` is what the client wants, `limit_max` how far a page may grow to end with a transaction. Tombstones up to
-    `fresh_head` are left out of walks: the device began from 0 at that head and never had those records.
+    `device_id`: whose redeliveries to look for; None where it has none. `limit` is what the client wants, `limit_max` how far a
+    page may grow to end with a transaction. Tombstones up to `fresh_head` are left out of walks: the device began from 0 at that
+    head and never had those records.
     """
 
     company_id: int
-    device_id: str
+    device_id: str | None
     tables: tuple[str, ...] | None
     after: int
-    head: int
+    head: Head
     limit: int
     limit_max: int
     fresh_head: int
@@ -62,28 +69,49 @@ class Page:
     is_cut: bool = False
 
 
-_COLUMNS = """c.version, c.table_name, c.record_id, c.operation, c.data, c.sealed, c.timestamp, c.tx, c.origin, c.device_id,
-    c.local_id, c.is_exact, c.origin_device_id, c.for_device, c.prev_version"""
+_COLUMNS = """c.version, c.table_name, c.record_id, c.tx, IF(c.is_exact, c.origin_device_id, NULL), c.for_device, c.prev_version,
+    c.sealed, CONCAT(
+        '{"id":', c.version, ',"table":"', c.table_name, '","record_id":', c.record_id, ',"operation":"', c.operation,
+        '","version":', c.version, ',"timestamp":"', c.timestamp, '","origin":"', c.origin,
+        '","device_id":', COALESCE(JSON_QUOTE(c.device_id), 'null'), ',"local_id":', COALESCE(JSON_QUOTE(c.local_id), 'null'),
+        ',"tx":', c.tx, ',"data":', c.data, '}')"""
+_IS_AS_IT_WAS = "SELECT 1 FROM sync_state WHERE id = 1 AND epoch = %s AND head >= %s AND min_version = %s"
 _CHANGES = f"""
 SELECT {_COLUMNS} FROM sync_changes c
-WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL OR c.for_device = %s) {{tables}}
+WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL OR c.for_device = %s) AND <tables>
+    AND EXISTS ({_IS_AS_IT_WAS})
 ORDER BY c.version LIMIT %s
 """
 _LIVE = f"""
 SELECT {_COLUMNS} FROM sync_live l JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
-WHERE l.company_id = %s AND l.version > %s AND l.version <= %s AND NOT (l.is_deleted AND l.version <= %s) {{tables}}
+WHERE l.company_id = %s AND l.version > %s AND l.version <= %s AND NOT (l.is_deleted AND l.version <= %s) AND <tables>
 ORDER BY l.version LIMIT %s
 """
 _REDELIVERED = f"""
 SELECT {_COLUMNS} FROM sync_changes c
-WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND c.for_device = %s {{tables}}
+WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND c.for_device = %s AND <tables>
 """
-_HAS_REDELIVERIES = "SELECT 1 FROM sync_redeliveries WHERE company_id = %s AND device_id = %s LIMIT 1"
 _NEWEST = "SELECT table_name, record_id, version FROM sync_live WHERE company_id = %s AND (table_name, record_id) IN ({pairs})"
 
 
-async def read_page(session: Session, wanted: PageRequest) -> Page:
-    """Return the page after `wanted.after`; it costs one query unless there is more than fits."""
+async def read_page(feed: Database, wanted: PageRequest) -> Page:
+    """Return the page after `wanted.after`, most often by one statement, else in a snapshot.
+
+    Raises StateMoved: what `wanted` was made from is not so any more, and the page could lack what was pruned meanwhile.
+    """
+    if wanted.after and not wanted.is_history:
+        async with feed.read() as session:
+            rows = await _read_changes(session, wanted, wanted.after, wanted.limit + 1)
+            if not rows:
+                await _check_state(session, wanted.head)
+        if len(rows) <= wanted.limit and all(row.for_device is None for row in rows):
+            return Page(newest_of_each(rows), wanted.head.version, False)
+    async with feed.snapshot() as session:
+        await _check_state(session, wanted.head)
+        return await _read_long_page(session, wanted)
+
+
+async def _read_long_page(session: Session, wanted: PageRequest) -> Page:
     rows: list[FeedRow] = []
     is_walk = wanted.after == 0 and not wanted.is_history
     if not is_walk:
@@ -103,21 +131,31 @@ def newest_of_each(rows: Sequence[FeedRow]) -> list[FeedRow]:
     return [row for row in rows if newest[row.table, row.record_id] == row.version]
 
 
+async def _check_state(session: Session, head: Head) -> None:
+    if not await session.fetch_one(_IS_AS_IT_WAS, (head.epoch, head.version, head.min_version)):
+        raise StateMoved
+
+
 async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow], *, is_walk: bool) -> Page:
     """Cut rows to a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
     if len(rows) <= wanted.limit:
-        return Page(rows, wanted.head, False)
+        return Page(rows, wanted.head.version, False)
     if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:
         rows = rows[: wanted.limit]
         return Page(rows, rows[-1].version, True)
     read = _read_live if is_walk else _read_changes
-    rows += await read(session, wanted, rows[-1].version, wanted.limit_max + 1 - len(rows))
     tx = rows[wanted.limit].tx
+    asked, is_end = TX_ROWS, False
+    while rows[-1].tx == tx and len(rows) <= wanted.limit_max and not is_end:
+        asked = min(asked * TX_ROWS, wanted.limit_max + 1 - len(rows))
+        more = await read(session, wanted, rows[-1].version, asked)
+        rows += more
+        is_end = len(more) < asked
     end = next((at for at in range(wanted.limit, len(rows)) if rows[at].tx != tx), len(rows))
     if end < len(rows):
         return Page(rows[:end], rows[end - 1].version, True)
     if end <= wanted.limit_max:
-        return Page(rows, wanted.head, False)
+        return Page(rows, wanted.head.version, False)
     first = next(at for at, row in enumerate(rows) if row.tx == tx)
     if first > 0:
         return Page(rows[:first], rows[first - 1].version, True)
@@ -127,18 +165,20 @@ async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow
 
 async def _read_changes(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
     sql, names = _with_tables(_CHANGES, "c", wanted)
-    params = (wanted.company_id, after, wanted.head, wanted.device_id, *names, limit)
+    head = wanted.head
+    state = (head.epoch, head.version, head.min_version)
+    params = (wanted.company_id, after, head.version, wanted.device_id, *names, *state, limit)
     return [FeedRow(*row) for row in await session.fetch_all(sql, params)]
 
 
 async def _read_live(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
     """Walk the newest versions; redeliveries, which supersede nothing and so are not among them, are merged in."""
     sql, names = _with_tables(_LIVE, "l", wanted)
-    params = (wanted.company_id, after, wanted.head, wanted.fresh_head, *names, limit)
+    params = (wanted.company_id, after, wanted.head.version, wanted.fresh_head, *names, limit)
     rows = [FeedRow(*row) for row in await session.fetch_all(sql, params)]
-    if after and await session.fetch_one(_HAS_REDELIVERIES, (wanted.company_id, wanted.device_id)):
+    if after and wanted.device_id is not None:
         sql, names = _with_tables(_REDELIVERED, "c", wanted)
-        last = rows[-1].version if len(rows) == limit else wanted.head
+        last = rows[-1].version if len(rows) == limit else wanted.head.version
         again = await session.fetch_all(sql, (wanted.company_id, after, last, wanted.device_id, *names))
         rows = sorted([*rows, *(FeedRow(*row) for row in again)], key=lambda row: row.version)[:limit]
     return rows
@@ -158,6 +198,6 @@ async def _without_void(session: Session, wanted: PageRequest, rows: list[FeedRo
 
 def _with_tables(sql: str, alias: str, wanted: PageRequest) -> tuple[str, tuple[str, ...]]:
     if wanted.tables is None:
-        return sql.format(tables=""), ()
+        return sql.replace("<tables>", "TRUE"), ()
     marks = ", ".join("%s" for _ in wanted.tables)
-    return sql.format(tables=f"AND {alias}.table_name IN ({marks})"), wanted.tables
+    return sql.replace("<tables>", f"{alias}.table_name IN ({marks})"), wanted.tables

@@ -39,20 +39,28 @@ async def read_head(session: Session) -> Head:
     """Return the head. Raises SyncError 503: the change log was never begun, or it stands before what was shown already."""
     row = await session.fetch_one(_READ)
     if row is None:
-        raise SyncError(503, "not_ready", "the change log has not begun", headers={"Retry-After": "1"})
+        raise not_ready()
     head = Head(*row)
     session.confirm_head(head.version)
     return head
 
 
-async def check_cursor(session: Session, head: Head, last_version: int) -> None:
+def not_ready() -> SyncError:
+    """Return the 503 of a database whose tailer never ran."""
+    return SyncError(503, "not_ready", "the change log has not begun", headers={"Retry-After": "1"})
+
+
+async def check_cursor(database: Database, head: Head, last_version: int) -> None:
     """Raise SyncError 410 `reset_required`, reason `epoch`, for a cursor that this change log cannot go on from: beyond the head,
     or in an older epoch beyond its fork. Its device saw what no longer exists.
     """
     if last_version > head.version:
         raise _reset("epoch", "the cursor is beyond the server's newest change")
-    if epoch_of(last_version) < head.epoch and await Forks(session).is_lost(last_version):
-        raise _reset("epoch", "part of the past this cursor has seen is gone")
+    if epoch_of(last_version) < head.epoch:
+        async with database.read() as session:
+            is_lost = await Forks(session).is_lost(last_version)
+        if is_lost:
+            raise _reset("epoch", "part of the past this cursor has seen is gone")
 
 
 def retention_reset() -> SyncError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -23,6 +25,7 @@ class Metrics:
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
+        self._series = cache(self._find_series)  # as many as there are routes and statuses
         self._pool = Gauge(
             "matrix_sync_mysql_connections",
             "Connections lent out, and callers waiting for one",
@@ -32,8 +35,12 @@ class Metrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self._requests.labels(self.worker, method, route, str(status)).inc()
-        self._seconds.labels(self.worker, route).observe(seconds)
+        counter, histogram = self._series(method, route, status)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def _find_series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(self.worker, method, route, str(status)), self._seconds.labels(self.worker, route)
 
     def set_pool(self, pool: str, *, in_use: int, waiting: int) -> None:
         """Note how busy a connection pool is."""

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from api.db import Session
+from api.db_errors import busy
 from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, read_deliveries, seen_by
+from api.delivery_store import DELIVERIES, seen_by
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
-from api.feed import FeedRow, Page, PageRequest, read_page
-from api.heads import LAG, Head, check_cursor, read_head, retention_reset
+from api.feed import FeedRow, Page, PageRequest, StateMoved, read_page
+from api.heads import LAG, Head, check_cursor, retention_reset
 from api.keys import FEED, SETTINGS
+from api.pages import PAGES, SharedPage
 from api.pull_request import PullRequest, asked_tables
 from api.scope import Scope
-from schema.settings import Settings
+from api.standing import STANDINGS, Standing
 from schema.tables import TABLES
 from schema.values import rfc3339_from_us
 from schema.versions import EMPTY_HEAD
+
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
     """A page and what it was found by. `stored` are the deliveries as they stood, `deliveries` as this scope finds them; `after`:
-    where the page began, at or below the cursor that was sent.
+    where the page began, at or below the cursor that was sent. `read_at`: the head its rows were read at, `head` or one before;
+    `changes`: all of them as JSON, where that is ready.
     """
 
     head: Head
@@ -37,6 +43,8 @@ class FoundPage:
     elsewhere: Mapping[int, Deliveries]
     after: int
     page: Page
+    read_at: int
+    changes: bytes | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -53,15 +61,31 @@ class FoundPage:
 
 
 async def find_page(app: web.Application, scope: Scope, pull: PullRequest, *, start: int | None = None) -> FoundPage:
-    """Read the page in one snapshot. `start`: where a stream goes on by itself. Raises SyncError: 410 `reset_required`, 503."""
-    async with app[FEED].snapshot() as session:
-        head = await read_head(session)
-        stored = await read_deliveries(session, scope.company_id, pull.device_id)
-        await check_cursor(session, head, pull.last_version if start is None else start)
-        deliveries = _seen_by(scope, pull, head, stored)
-        elsewhere = await read_elsewhere(session, scope, pull.device_id)
-        after, page = await _read(session, app[SETTINGS], scope, pull, head, deliveries, start, is_known_elsewhere=bool(elsewhere))
-    return FoundPage(head, stored, deliveries, elsewhere, after, page)
+    """Find the page as of one moment after the request came. `start`: where a stream goes on by itself.
+
+    Raises SyncError: 410 `reset_required`, 503.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(StateMoved):
+            return await _find_page(app, scope, pull, start)
+    raise busy()
+
+
+async def _find_page(app: web.Application, scope: Scope, pull: PullRequest, start: int | None) -> FoundPage:
+    standing = await app[STANDINGS].read(scope.company_id, pull.device_id)
+    head, stored = standing.head, standing.deliveries
+    await check_cursor(app[FEED], head, pull.last_version if start is None else start)
+    deliveries = _seen_by(scope, pull, head, stored)
+    elsewhere: Mapping[int, Deliveries] = {}
+    if scope.is_in_several:
+        async with app[FEED].read() as session:
+            elsewhere = await read_elsewhere(session, scope, pull.device_id)
+    tables = asked_tables(scope, pull.tables)
+    if deliveries.misses_tombstones(tables, pull.last_version if start is None else start, head.min_version):
+        raise retention_reset()
+    after = _begin(pull, tables, deliveries, start, is_known_elsewhere=bool(elsewhere))
+    read = await _read(app, scope, pull, standing, deliveries, tables, after)
+    return FoundPage(head, stored, deliveries, elsewhere, after, read.page, read.read_at.version, read.changes)
 
 
 async def note_given(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> None:
@@ -75,18 +99,27 @@ async def note_given(app: web.Application, scope: Scope, pull: PullRequest, foun
 
     def pulled(now: Deliveries) -> Deliveries:
         seen = _seen_by(scope, pull, head, now)
-        floor = {"head": head.version, "min_version": head.min_version}
+        heads = {"head": head.version, "min_version": head.min_version, "read_at": found.read_at}
         last = found.page.last
-        return seen.pulled(tables, found.after, last, **floor, sent=pull.last_version, told=cursor) if tables else seen
+        return seen.pulled(tables, found.after, last, **heads, sent=pull.last_version, told=cursor) if tables else seen
 
-    await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)
+    before, after = found.stored, pulled(found.stored)
+    if after == before:
+        return  # asked for again, and nothing about it is new
+
+    def update(now: Deliveries) -> Deliveries:
+        return after if now is before else pulled(now)
+
+    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True)
 
 
 async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> bytes:
     """Return the answer's JSON, its cursor remembered."""
     lag_ms = await app[LAG].read_ms()
     await note_given(app, scope, pull, found)
-    changes = b",".join(change for _, change in encode_changes(scope, pull, found))
+    changes = found.changes
+    if changes is None or pull.no_echo:
+        changes = b",".join(change for _, change in encode_changes(scope, pull, found))
     rest = page_fields(scope, found, lag_ms)
     return b'{"success":true,"current_version":%d,"changes":[%b],%b' % (found.cursor(pull.last_version), changes, rest[1:])
 
@@ -112,38 +145,51 @@ def encode_changes(scope: Scope, pull: PullRequest, found: FoundPage) -> list[tu
     return [(row.version, encode_change(row, scope, is_cut=page.is_cut and row is rows[-1])) for row in rows]
 
 
-async def _read(
-    session: Session,
-    settings: Settings,
-    scope: Scope,
-    pull: PullRequest,
-    head: Head,
-    deliveries: Deliveries,
-    start: int | None,
-    *,
-    is_known_elsewhere: bool,
-) -> tuple[int, Page]:
-    tables = asked_tables(scope, pull.tables)
-    if deliveries.misses_tombstones(tables, pull.last_version if start is None else start, head.min_version):
-        raise retention_reset()
+def _begin(
+    pull: PullRequest, tables: tuple[str, ...], deliveries: Deliveries, start: int | None, *, is_known_elsewhere: bool
+) -> int:
+    """Return where the page begins."""
     if not tables:
-        return pull.last_version, Page([], head.version, False)
+        return pull.last_version
     after = deliveries.cursor_for(tables, pull.last_version) if start is None else start
     if start is None and is_known_elsewhere and not deliveries.tables:
         after = min(after, EMPTY_HEAD)  # its cursor speaks for another company; 0 would say that it has nothing of this one
-    is_fresh = after == 0 and not deliveries.tables
+    return after
+
+
+async def _read(
+    app: web.Application,
+    scope: Scope,
+    pull: PullRequest,
+    standing: Standing,
+    deliveries: Deliveries,
+    tables: tuple[str, ...],
+    after: int,
+) -> SharedPage:
+    head = standing.head
+    if not tables or 0 < after >= standing.newest:
+        return SharedPage(Page([], head.version, False), b"", head)
+    is_beginner = after == 0 and not deliveries.tables
     wanted = PageRequest(
         company_id=scope.company_id,
-        device_id=pull.device_id,
+        device_id=pull.device_id if standing.has_redeliveries else None,
         tables=None if len(tables) == len(TABLES) else tables,
         after=after,
-        head=head.version,
+        head=head,
         limit=pull.limit,
-        limit_max=settings.page_changes_max,
-        fresh_head=head.version if is_fresh else deliveries.fresh_head,
+        limit_max=app[SETTINGS].page_changes_max,
+        fresh_head=head.version if is_beginner else deliveries.fresh_head,
         is_history=pull.is_history,
     )
-    return after, await read_page(session, wanted)
+    encode = partial(_encode_page, scope)
+    if standing.has_redeliveries or pull.is_history:
+        page = await read_page(app[FEED], wanted)
+        return SharedPage(page, encode(page), head)
+    return await app[PAGES].read(wanted, standing.newest, encode, is_restricted=scope.may_see_restricted, is_beginner=is_beginner)
+
+
+def _encode_page(scope: Scope, page: Page) -> bytes:
+    return b",".join([encode_change(row, scope, is_cut=page.is_cut and row is page.rows[-1]) for row in page.rows])
 
 
 def _seen_by(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries) -> Deliveries:
@@ -152,36 +198,16 @@ def _seen_by(scope: Scope, pull: PullRequest, head: Head, deliveries: Deliveries
 
 def _is_echo(pull: PullRequest, deliveries: Deliveries, row: FeedRow) -> bool:
     """Whether the device surely has this: it made it, it stands exactly as it was sent, and the device did not begin anew since."""
-    is_own = row.is_exact and row.origin_device_id == pull.device_id.encode()
-    return bool(is_own) and deliveries.knows_own(row.table.decode(), row.version, pull.last_version)
+    is_own = row.exact_for == pull.device_id.encode()
+    return is_own and deliveries.knows_own(row.table.decode(), row.version, pull.last_version)
 
 
 def encode_change(row: FeedRow, scope: Scope, *, is_cut: bool = False) -> bytes:
-    """Return one change of a page as JSON; its data is joined in as it is stored."""
-    data = splice_sealed(row.data, row.sealed) if scope.may_see_restricted else row.data
-    return (
-        b'{"id":%d,"table":"%b","record_id":%d,"operation":"%b","data":%b,"version":%d,"timestamp":"%b","origin":"%b",'
-        b'"device_id":%b,"local_id":%b,"tx":%d%b}'
-    ) % (
-        row.version,
-        row.table,
-        row.record_id,
-        row.operation,
-        data,
-        row.version,
-        row.timestamp,
-        row.origin,
-        _json_text(row.device_id),
-        _json_text(row.local_id),
-        row.tx,
-        b',"tx_end":false' if is_cut else b"",
-    )
+    """Return one change of a page as JSON: as it was read, with what this scope may see and the page must say put in."""
+    change = splice_sealed(row.change, row.sealed) if scope.may_see_restricted else row.change
+    return change[:-1] + b',"tx_end":false}' if is_cut else change
 
 
-def splice_sealed(data: bytes, sealed: bytes | None) -> bytes:
-    """Put the restricted columns into a row's JSON, for a role that may see them."""
-    return data if sealed is None or sealed == b"{}" else data[:-1] + b"," + sealed[1:]
-
-
-def _json_text(text: bytes | None) -> bytes:
-    return b"null" if text is None else orjson.dumps(text.decode())
+def splice_sealed(change: bytes, sealed: bytes | None) -> bytes:
+    """Put the restricted columns into a change's JSON, which its `data` ends, for a role that may see them."""
+    return change if sealed is None or sealed == b"{}" else change[:-2] + b"," + sealed[1:] + b"}"

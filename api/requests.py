@@ -105,6 +105,8 @@ def too_large(body_bytes_max: int) -> SyncError:
 
 async def _read_body(request: web.Request) -> bytes:
     try:
+        if request.content.is_eof():
+            return await request.read()
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()
     except TimeoutError:

@@ -7,7 +7,7 @@ role that was taken away ends in time; one that is not found there is looked up,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from aiohttp import web
 
 from api.auth import Identity
-from api.db import Database
-from api.devices import Device, device_mismatch, device_revoked, register_device
+from api.batch import Batch
+from api.db import Database, Session
+from api.devices import Device, device_mismatch, device_revoked, read_devices, register_device
 from api.keys import DEVICE_LIMIT
 from api.roles import ROLES, Role, is_own_sale
 from schema.errors import SyncError
@@ -25,8 +26,8 @@ from schema.tables import TABLES
 CACHE_SECONDS = 2.0
 CACHED_MAX = 20_000
 _MEMBERSHIPS = """
-SELECT u.company_id, u.id, u.role FROM users u JOIN companies c ON c.id = u.company_id
-WHERE u.login_id = %s AND u.is_active AND u.deleted_at IS NULL AND c.is_active AND c.deleted_at IS NULL
+SELECT u.login_id, u.company_id, u.id, u.role FROM users u JOIN companies c ON c.id = u.company_id
+WHERE u.login_id IN ({logins}) AND u.is_active AND u.deleted_at IS NULL AND c.is_active AND c.deleted_at IS NULL
 ORDER BY u.company_id
 """
 _HEAD_COLUMNS = {"invoices": "transaction_id", **{table.name: table.head for table in TABLES.values() if table.head}}
@@ -101,14 +102,20 @@ class Membership:
     role: str
 
 
+_MadeOf = tuple[Membership, Device | None, bool]
+
+
 class Scopes:
     """Looks up memberships and devices, and keeps them for two seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
+        self._membership_batch = Batch(database, _read_memberships)
+        self._device_batch = Batch(database, read_devices)
         self._clock = clock
         self._memberships: dict[int, tuple[float, tuple[Membership, ...]]] = {}
         self._devices: dict[str, tuple[float, Device]] = {}
+        self._scopes: dict[tuple[int, int, str | None], tuple[_MadeOf, Scope]] = {}
 
     def forget(self) -> None:
         """Drop everything kept here: roles or companies were just changed by this worker."""
@@ -123,7 +130,13 @@ class Scopes:
         known_as = identity.device_id or device_id
         device = await self._device(known_as, identity.login_id) if known_as is not None else None
         is_in_several = len(self._memberships.get(identity.login_id, (0.0, ()))[1]) > 1
-        return replace(_scope(identity, membership, device), is_in_several=is_in_several)
+        made_of = (membership, device, is_in_several)
+        key = (identity.login_id, membership.company_id, known_as)
+        before, scope = self._scopes.get(key, (None, None))
+        if scope is None or before != made_of:
+            scope = replace(_scope(identity, membership, device), is_in_several=is_in_several)
+            _keep(self._scopes, key, (made_of, scope))
+        return scope
 
     async def _membership(self, login_id: int, company_id: int | None) -> Membership:
         kept_until, memberships = self._memberships.get(login_id, (0.0, ()))
@@ -140,8 +153,7 @@ class Scopes:
 
     async def _read_memberships(self, login_id: int) -> tuple[Membership, ...]:
         until = self._clock() + CACHE_SECONDS
-        async with self._database.read() as session:
-            memberships = tuple(Membership(*row) for row in await session.fetch_all(_MEMBERSHIPS, (login_id,)))
+        memberships = await self._membership_batch.get(login_id)
         _keep(self._memberships, login_id, (until, memberships))
         return memberships
 
@@ -149,8 +161,10 @@ class Scopes:
         kept_until, device = self._devices.get(device_id, (0.0, None))
         if device is None or kept_until <= self._clock():
             until = self._clock() + CACHE_SECONDS
-            async with self._database.read() as session:
-                device = await register_device(session, device_id, login_id)
+            device = await self._device_batch.get(device_id)
+            if device is None:
+                async with self._database.read() as session:
+                    device = await register_device(session, device_id, login_id)
             _keep(self._devices, device_id, (until, device))
         if device.login_id != login_id:
             raise device_mismatch()
@@ -160,6 +174,14 @@ class Scopes:
 
 
 SCOPES = web.AppKey("scopes", Scopes)
+
+
+async def _read_memberships(session: Session, login_ids: Sequence[int]) -> list[tuple[Membership, ...]]:
+    rows = await session.fetch_all(_MEMBERSHIPS.format(logins=", ".join("%s" for _ in login_ids)), login_ids)
+    found: dict[int, tuple[Membership, ...]] = {}
+    for login_id, *rest in rows:
+        found[login_id] = (*found.get(login_id, ()), Membership(*rest))
+    return [found.get(login_id, ()) for login_id in login_ids]
 
 
 async def scope_of(request: web.Request, identity: Identity, company_id: int | None = None, device_id: str | None = None) -> Scope:

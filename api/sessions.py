@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.db import Session
@@ -16,8 +17,8 @@ INSERT INTO sessions (id, login_id, device_id, refresh_hash, expires_at)
 VALUES (%s, %s, %s, %s, CURRENT_TIMESTAMP(6) + INTERVAL %s SECOND)
 """
 _STATE = """
-SELECT s.login_id, s.device_id, s.revoked_at IS NOT NULL OR NOT l.is_active, d.revoked_at IS NOT NULL
-FROM sessions s JOIN logins l ON l.id = s.login_id LEFT JOIN devices d ON d.device_id = s.device_id WHERE s.id = %s
+SELECT s.id, s.login_id, s.device_id, s.revoked_at IS NOT NULL OR NOT l.is_active, d.revoked_at IS NOT NULL
+FROM sessions s JOIN logins l ON l.id = s.login_id LEFT JOIN devices d ON d.device_id = s.device_id WHERE s.id IN ({ids})
 """
 _LOCK = """
 SELECT login_id, device_id, refresh_hash, previous_refresh_hash, revoked_at, rotated_at, expires_at, CURRENT_TIMESTAMP(6)
@@ -54,14 +55,35 @@ async def begin(session: Session, login_id: int, device_id: str | None, *, secon
     return SignIn(session_id, login_id, device_id, token)
 
 
+@dataclass(frozen=True, slots=True)
+class SignInState:
+    """How a sign-in stands."""
+
+    login_id: int
+    device_id: str | None
+    is_ended: bool
+    is_device_revoked: bool
+
+
+async def read_states(session: Session, ids: Sequence[bytes]) -> list[SignInState | None]:
+    """Return how sign-ins stand, in their order; None for one that is unknown."""
+    rows = await session.fetch_all(_STATE.format(ids=", ".join("%s" for _ in ids)), ids)
+    found = {row[0]: SignInState(row[1], row[2], bool(row[3]), bool(row[4])) for row in rows}
+    return [found.get(session_id) for session_id in ids]
+
+
 async def check(session: Session, session_id: bytes, login_id: int, device_id: str | None) -> None:
+    """Raise SyncError 401 unless the sign-in stands."""
+    demand_standing((await read_states(session, [session_id]))[0], login_id, device_id)
+
+
+def demand_standing(state: SignInState | None, login_id: int, device_id: str | None) -> None:
     """Raise SyncError 401 unless the sign-in stands: neither it, nor its login, nor its device was revoked."""
-    row = await session.fetch_one(_STATE, (session_id,))
-    if row is None or row[0] != login_id or row[1] != device_id:
+    if state is None or state.login_id != login_id or state.device_id != device_id:
         raise invalid_token()
-    if row[3]:
+    if state.is_device_revoked:
         raise device_revoked()
-    if row[2]:
+    if state.is_ended:
         raise invalid_token()
 
 

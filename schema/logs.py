@@ -29,8 +29,11 @@ class EventLogger:
         self._write(logging.ERROR, event, fields, exc_info=exc_info)
 
     def _write(self, level: int, event: str, fields: dict[str, Any], *, exc_info: bool = False) -> None:
+        """Make the record here: the logger would look for the caller's file and line first, which no line of ours shows."""
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, extra={"fields": fields}, exc_info=exc_info)
+            record = logging.LogRecord(self._logger.name, level, "", 0, event, (), sys.exc_info() if exc_info else None)
+            record.fields = fields
+            self._logger.handle(record)
 
 
 class JsonFormatter(logging.Formatter):

@@ -82,6 +82,7 @@ class Settings:
 
     page_changes_default: int = 500
     page_changes_max: int = 5000
+    page_cache_bytes_max: int = 64 * 1024 * 1024
     push_changes_max: int = 1000
     push_groups_nesting_max: int = 32
     body_bytes_max: int = 5 * 1024 * 1024

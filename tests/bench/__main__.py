@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from tests.bench.figure import Figure, print_figures
 
-BENCHES = ("decode", "tailer", "lag", "pull", "push", "sustained")
+BENCHES = ("decode", "tailer", "lag", "pull", "push", "growth", "sustained")
 """Modules of this package; each has `measure(share)`, which yields its figures as they are measured."""
 
 

@@ -187,8 +187,8 @@ WHO_SEES_AND_TOUCHES = (
         "restricted-columns-by-role",
         SEEN,
         "api/pull_page.py",
-        "splice_sealed(row.data, row.sealed) if scope.may_see_restricted else row.data",
-        "splice_sealed(row.data, row.sealed)",
+        "splice_sealed(row.change, row.sealed) if scope.may_see_restricted else row.change",
+        "splice_sealed(row.change, row.sealed)",
         f"{SCOPE}_private_columns_never_leave_and_restricted_ones_only_for_roles_that_may",
     ),
     guard(

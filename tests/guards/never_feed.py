@@ -55,8 +55,8 @@ JUMPED_CURSORS = (
         "cursor-recorded-before-the-answer-leaves",
         JUMPED,
         "api/pull_page.py",
-        "    await app[DELIVERIES].update(scope.company_id, pull.device_id, pulled, is_pull=True)",
-        "    pulled(deliveries)",
+        "    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True)",
+        "    update(before)",
         f"{CURSOR}_a_last_version_beyond_what_was_answered_is_lowered",
         f"{PAGES}_an_answer_lost_for_one_list_of_tables_is_not_proved_by_another_lists",
     ),
@@ -145,8 +145,8 @@ JUMPED_CURSORS = (
         "a-cursor-beyond-the-fork-is-refused",
         JUMPED,
         "api/heads.py",
-        "and await Forks(session).is_lost(last_version):",
-        "and last_version < 0:",
+        "            is_lost = await Forks(session).is_lost(last_version)",
+        "            is_lost = False",
         f"{PULL}_a_cursor_of_an_older_epoch_is_good_up_to_its_fork",
     ),
     guard(
@@ -164,7 +164,7 @@ JUMPED_CURSORS = (
         "    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:\n        rows = rows[: wanted.limit]\n"
         "        return Page(rows, rows[-1].version, True)",
         "    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:\n        rows = rows[: wanted.limit]\n"
-        "        return Page(rows, wanted.head, False)",
+        "        return Page(rows, wanted.head.version, False)",
         f"{PULL}_versions_ascend_and_pages_join_without_gap_or_repeat",
     ),
 )

@@ -126,6 +126,8 @@ async def test_the_parts_of_a_large_transaction_are_not_visible_before_its_end(a
     try:
         page = await line.pull(cursor)
         history = await line.pull(cursor, history=True)
+        again = await line.pull(1)
+        assert again["changes"] and max(change["version"] for change in again["changes"]) < far
         answer = await other.push(insert("units_of_measure", "u", name="kg", abbrev="k"))
         assert page["changes"] == history["changes"] == []
         assert max(page["current_version"], history["current_version"], answer["current_version"]) < far

@@ -1,0 +1,97 @@
+"""What a pull has to know before it reads: the head, and what its device was given. One statement serves all that ask at a time.
+
+The statement is sent after the request came. So what it reads is never older than what a push, on whichever worker or machine, was
+answered before: read your writes needs no memory that workers share. Under load it costs a request next to nothing, and one that
+finds nothing new costs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from api.batch import Batch
+from api.db import Database, Session
+from api.deliveries import Deliveries
+from api.delivery_store import decoded
+from api.heads import Head, not_ready
+
+STEP_VERSIONS_MAX = 10_000
+"""Behind by more than this, it is not asked whose the changes are: all companies may have some."""
+COMPANIES_MAX = 50_000
+Key = tuple[int, str]
+"""company_id, device_id."""
+
+_READ = """
+SELECT s.epoch, s.head, s.min_version, d.state,
+    EXISTS (SELECT 1 FROM sync_redeliveries r WHERE r.company_id = k.company_id AND r.device_id = k.device_id)
+FROM sync_state s
+JOIN JSON_TABLE(%s, '$[*]' COLUMNS (
+    place FOR ORDINALITY,
+    company_id BIGINT UNSIGNED PATH '$[0]',
+    device_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin PATH '$[1]'
+)) k
+LEFT JOIN sync_deliveries d ON d.company_id = k.company_id AND d.device_id = k.device_id
+WHERE s.id = 1 ORDER BY k.place
+"""
+_READ_NEWEST = """
+SELECT company_id, MAX(version) FROM sync_changes WHERE version > %s AND version <= %s GROUP BY company_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """As of one moment after the request came. `newest`: the company has no change between it and the head.
+
+    `has_redeliveries`: a push of this device may have asked for rows that are for it alone.
+    """
+
+    head: Head
+    deliveries: Deliveries
+    has_redeliveries: bool
+    newest: int
+
+
+class Standings:
+    """One reader a worker, and the newest change of each company as far as the worker has looked."""
+
+    def __init__(self, feed: Database) -> None:
+        self._batch = Batch(feed, self._read)
+        self._head = 0
+        self._began = 0
+        self._newest: dict[int, int] = {}
+
+    async def read(self, company_id: int, device_id: str) -> Standing:
+        """Return how a device stands. Raises SyncError 503: MySQL is away, the log has not begun, or its past was replaced."""
+        return await self._batch.get((company_id, device_id))
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await self._batch.close()
+
+    async def _read(self, session: Session, keys: Sequence[Key]) -> list[Standing]:
+        rows = await session.fetch_all(_READ, (orjson.dumps(keys).decode(),))
+        if not rows:
+            raise not_ready()
+        head = Head(*rows[0][:3])
+        session.confirm_head(head.version)
+        if head.version != self._head:
+            await self._look(session, head.version)
+        return [
+            Standing(head, decoded(state), bool(has_redeliveries), self._newest.get(company_id, self._began))
+            for (company_id, _), (_, _, _, state, has_redeliveries) in zip(keys, rows, strict=True)
+        ]
+
+    async def _look(self, session: Session, head: int) -> None:
+        """Learn whose the changes up to `head` are; they are all there, and stay as they are."""
+        if self._head < head <= self._head + STEP_VERSIONS_MAX and len(self._newest) < COMPANIES_MAX:
+            self._newest.update(await session.fetch_all(_READ_NEWEST, (self._head, head)))
+        else:
+            self._began, self._newest = head, {}
+        self._head = head
+
+
+STANDINGS = web.AppKey("standings", Standings)

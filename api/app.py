@@ -78,7 +78,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[STANDINGS] = Standings(app[FEED])
     app[PAGES] = Pages(app[FEED], bytes_max=settings.page_cache_bytes_max)
     app[WAITER] = Waiter(app[DATABASE])
-    app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=settings.pulls_held_per_device_max)
+    held_max = settings.pulls_held_per_device_max
+    app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=held_max, on_hint=app[WAITER].hinted)
     app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, Session
+from api.db import Database, DatabaseError, Outcome, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -28,6 +28,7 @@ Update = Callable[[Deliveries], Deliveries]
 
 _READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
+_REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
 _STORE = """
 INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
 ON DUPLICATE KEY UPDATE state = new.state, last_pull_at = COALESCE(new.last_pull_at, sync_deliveries.last_pull_at)
@@ -92,8 +93,17 @@ def decoded(state: bytes | None) -> Deliveries:
 
 async def read_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
     """Return the stored state."""
-    row = await session.fetch_one(_READ, (company_id, device_id))
-    return decode(row[0] if row else None)
+    return deliveries_found((await session.run(find_deliveries(company_id, device_id)))[0])
+
+
+def find_deliveries(company_id: int, device_id: str) -> Statement:
+    """Return what asks for the stored state."""
+    return _READ, (company_id, device_id)
+
+
+def deliveries_found(outcome: Outcome) -> Deliveries:
+    """Return the state that `find_deliveries` found."""
+    return decode(outcome.rows[0][0] if outcome.rows else None)
 
 
 async def lock_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
@@ -105,6 +115,11 @@ async def lock_deliveries(session: Session, company_id: int, device_id: str) -> 
 async def store_deliveries(session: Session, company_id: int, device_id: str, deliveries: Deliveries) -> None:
     """Store a state in the caller's transaction."""
     await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
+
+
+def replace_deliveries(company_id: int, device_id: str, known: Deliveries, new: Deliveries) -> Statement:
+    """Return what stores a state in the caller's transaction where what is stored is `known` still; else it finds no row."""
+    return _REPLACE, (encode(new), company_id, device_id, encode(known))
 
 
 def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:

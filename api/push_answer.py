@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from api.db import Session
-from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, read_deliveries
+from api.db import Outcome, Session
+from api.deliveries import Deliveries, decode
+from api.delivery_store import DELIVERIES
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
-from api.heads import read_head
+from api.heads import Head, read_head
 from api.keys import DATABASE, SETTINGS
 from api.past import read_lost_cursor
 from api.push_request import PushRequest
@@ -27,6 +27,10 @@ from schema.tables import TABLES
 if TYPE_CHECKING:
     from api.push import Pushed
 
+_READ = """
+SELECT d.state, s.epoch, s.head, s.min_version
+FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
+"""
 NOTHING_TOLD = Told(None, 0, is_deleted=True)
 
 
@@ -37,8 +41,9 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     """
     passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
     async with app[DATABASE].read() as session:
-        head = await read_head(session)
-        deliveries = await read_deliveries(session, scope.company_id, push.device_id)
+        reader = VersionReader(session, scope.company_id, passed)
+        given, *made = await session.run((_READ, (scope.company_id, push.device_id)), *reader.find_made())
+        head, deliveries = await _head_and_given(session, given)
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
@@ -46,8 +51,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         if cursor is None:
             safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
             cursor = deliveries.push_cursor(safe, scope.readable)
-        reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
-        results = await _results(session, scope, pushed, reader)
+        results = await _results(scope, pushed, reader, made)
 
     def answered(now: Deliveries) -> Deliveries:
         return now.push_answered(cursor, scope.readable, head.min_version)
@@ -67,8 +71,18 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     }
 
 
-async def _results(session: Session, scope: Scope, pushed: Pushed, reader: VersionReader) -> list[dict[str, Any]]:
-    versions = await reader.versions(pushed.verdicts)
+async def _head_and_given(session: Session, outcome: Outcome) -> tuple[Head, Deliveries]:
+    """Raises SyncError 503 as `read_head` does."""
+    if not outcome.rows:
+        return await read_head(session), Deliveries()
+    state, *place = outcome.rows[0]
+    head = Head(*place)
+    session.confirm_head(head.version)
+    return head, decode(state)
+
+
+async def _results(scope: Scope, pushed: Pushed, reader: VersionReader, made: Iterable[Outcome]) -> list[dict[str, Any]]:
+    versions = await reader.versions(pushed.verdicts, made)
     told = await reader.told(pushed.verdicts, pushed.server_rows)
     results = []
     for verdict in pushed.verdicts:

@@ -18,6 +18,7 @@ from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
 from cdc.idle import HEARTBEAT_SECONDS, IdleWork
+from cdc.live import LiveRecords
 from cdc.log import LargeTx, append
 from cdc.reconcile import Reconciler
 from cdc.state import State
@@ -60,6 +61,7 @@ class Follower:
         self._pending_changes = 0
         self._pending_bytes = 0
         self._is_checkpoint_due = False
+        self._live = LiveRecords(connection)
         self._reconciler = Reconciler(connection, settings)
         self._idle = IdleWork(connection, settings, state.fencing_token)
 
@@ -107,7 +109,7 @@ class Follower:
         if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
             if self._large is None:
                 self.append_pending()
-                self._large = LargeTx(self._connection, self.state)
+                self._large = LargeTx(self._connection, self.state, self._live)
             self._large.append_part(tx.take_part())
 
     def _end(self, end: TxEnd) -> None:
@@ -175,7 +177,7 @@ class Follower:
         batch, self._pending = self._pending, []
         self._pending_changes = self._pending_bytes = 0
         before = self.state
-        self.state = append(self._connection, before, batch, also)
+        self.state = append(self._connection, before, batch, also, self._live)
         self._note_commit(before, batch)
 
     def _note_commit(self, before: State, batch: list[PendingTx]) -> None:

@@ -6,7 +6,7 @@ Both sides are the JSON text that devices are given: of a row as the encoder of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -80,7 +80,7 @@ def _mend(table: Table, difference: RowDifference, commit_time_us: int) -> Recor
     old, new = split_columns(known.data), split_columns(row.data)
     before = join_columns({name: old[name] for name in new if name in old and old[name] != new[name]})
     operation = row.operation if row.is_deleted or known.is_deleted else Operation.UPDATE
-    return replace(row, operation=operation, before=before)
+    return row._replace(operation=operation, before=before)
 
 
 def _deletion(table: Table, known: NewestImage, commit_time_us: int) -> RecordChange:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from cdc.derive import derive_changes
+from cdc.images import image_of
 from cdc.newest import NewestImage
 from cdc.wire_columns import NULL, join_columns, split_columns
 from schema.changes import Operation, RecordChange
@@ -53,7 +54,7 @@ def find_differences(table: Table, rows: Iterable[Mapping[str, Any]], newest: It
     """Compare the rows of a set of ids with the newest images of the same ids. Raises Halt `column_missing`."""
     known = {(image.company_id, image.record_id): image for image in newest}
     for row in rows:
-        (change,) = derive_changes(table, None, row, 0)
+        (change,) = derive_changes(table, None, image_of(table, row), 0)
         image = known.pop((change.company_id, change.record_id), None)
         if image is None or image.data is None:
             yield RowDifference(Kind.MISSING_IN_LOG, table.name, change.company_id, change.record_id, change, image)

@@ -34,6 +34,7 @@ from schema.connect import ACCESS_DENIED, UNKNOWN_DATABASE, open_connection
 from schema.errors import Halt, LeaseLost, Retry, StartError, TailerError
 from schema.logs import get_logger
 from schema.settings import MySQLAddress, Settings
+from schema.tables import TABLES
 
 log = get_logger(__name__)
 
@@ -180,7 +181,7 @@ class Tailer:
         log.info("stopped", head=follower.state.head)
 
     def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
-        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
+        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained, TABLES):
             follower.take(item)
             lease.keep()
             if self._stopped.is_set():

@@ -90,7 +90,7 @@ class BacklogWriter:
         while connection._result is not None and connection._result.has_next:
             connection.next_result()
             touched += connection.affected_rows()
-        return int(touched) - (statements[0] == "BEGIN")  # the origin
+        return int(touched - (statements[0] == "BEGIN"))  # without the origin
 
     def _open_books(self) -> Books:
         cursor = self._connection.cursor()

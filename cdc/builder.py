@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cdc.decode import RowChange
 from cdc.derive import derive_changes
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.reconcile import RUNS, WATERMARKS
 from cdc.tx import Rows, TxBegin, TxEnd
 from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
-from schema.tables import TABLES
+from schema.tables import TABLES, Table
 
 ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
 RETENTION = "sync_retention"
@@ -53,13 +52,13 @@ class TxBuilder:
 
     def add(self, rows: Rows) -> None:
         """Take the rows of one event. Raises Halt where they lack a declared column."""
-        names = rows.columns.names
+        table = TABLES.get(rows.table)
+        if table is not None:
+            self._add_changes(table, rows)
+            return
         for change in rows.changes:
-            before, after = _named(names, change)
-            if rows.table in TABLES:
-                self._add_changes(derive_changes(TABLES[rows.table], before, after, self.begin.commit_time_us), rows.statement)
-            elif after is not None and before is None:
-                self._add_note(rows.table, after)
+            if change.after is not None and change.before is None:
+                self._add_note(rows.table, dict(zip(rows.columns.names, change.after, strict=True)))
         self.is_own = self.is_own or rows.table in (STATE, WATERMARKS, RETENTION)
 
     @property
@@ -96,9 +95,12 @@ class TxBuilder:
             is_recorded=True,
         )
 
-    def _add_changes(self, changes: list[RecordChange], statement: str | None) -> None:
-        self._changes += changes
-        self.bytes += sum(len(change.data) for change in changes)
+    def _add_changes(self, table: Table, rows: Rows) -> None:
+        changes, commit_time_us, statement = self._changes, self.begin.commit_time_us, rows.statement
+        for _, before, after in rows.changes:
+            for change in derive_changes(table, before, after, commit_time_us):
+                changes.append(change)
+                self.bytes += len(change.data)
         if statement is not None and statement != self._last_statement:
             self._last_statement = statement
             kept = statement[: STATEMENT_CHARACTERS_MAX - self._statement_characters]
@@ -120,7 +122,9 @@ class TxBuilder:
 
     def _entries(self) -> tuple[Entry, ...]:
         """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
-        return tuple(self._entry(change) for change in self._changes)
+        if not self._pushed:
+            return tuple(map(Entry, self._changes))
+        return tuple(map(self._entry, self._changes))
 
     def _entry(self, change: RecordChange) -> Entry:
         pushed = self._pushed.get((change.table, change.record_id))
@@ -129,9 +133,3 @@ class TxBuilder:
         row = pushed.popleft()
         maker = (row["device_id"], row["local_id"]) if row["is_maker"] else None
         return Entry(change, bool(row["is_exact"]), maker)
-
-
-def _named(names: tuple[str, ...], change: RowChange) -> tuple[Row | None, Row | None]:
-    before = dict(zip(names, change.before, strict=True)) if change.before is not None else None
-    after = dict(zip(names, change.after, strict=True)) if change.after is not None else None
-    return before, after

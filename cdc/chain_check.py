@@ -10,7 +10,7 @@ Source: design, "Witness"; S. Haber and W. S. Stornetta, "How to Time-Stamp a Di
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -189,11 +189,11 @@ class ChainCheck:
         version = stored.row.version
         moved = self._moved.pop(version, None)
         if moved is not None:
-            made = replace(moved.row, version=version).chained(before)
+            made = moved.row._replace(version=version).chained(before)
             if made in (moved.chain, stored.chain):
                 return None, made
         for other in following:
-            made = replace(other.row, version=version).chained(before)
+            made = other.row._replace(version=version).chained(before)
             if made in (other.chain, stored.chain):
                 self._moved[other.row.version] = stored
                 note = f"the change of version {version} stands at {other.row.version}"

@@ -1,10 +1,9 @@
-"""What a row of sync_changes holds, and where each column comes from: the tx, or the record's change before."""
+"""What a row of sync_changes holds, and where each column comes from: the tx, the entry, or the record's change before."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -25,9 +24,8 @@ class Older(Protocol):
     def maker(self) -> tuple[str, str] | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeRow:
-    """A row of sync_changes but for its chain hash."""
+class ChangeRow(NamedTuple):
+    """A row of sync_changes but for its chain hash, its columns in the table's order."""
 
     company_id: int
     version: int
@@ -48,60 +46,80 @@ class ChangeRow:
     for_device: str | None
     prev_version: int | None
 
-    def values(self) -> tuple[Any, ...]:
-        """The columns in the table's order."""
-        return tuple(getattr(self, name) for name in self.__slots__)
-
     def chained(self, chain: bytes) -> bytes:
         """Return the chain hash of this row after the row whose hash is `chain`."""
-        return hashlib.sha256(chain + orjson.dumps(self.values())).digest()
+        return hashlib.sha256(chain + orjson.dumps(tuple(self))).digest()
+
+
+class TxColumns(NamedTuple):
+    """What a tx tells of each of its rows, made once for all of them."""
+
+    timestamp: str
+    tx: int
+    origin: str
+    origin_id: int | None
+    origin_device_id: str | None
+
+
+class Image(NamedTuple):
+    """What a redelivery repeats of an older change."""
+
+    operation: str
+    data: str
+    sealed: str | None
+
+
+INHERITED = frozenset({"prev_version", "device_id", "local_id"})
+"""Fields that the record's change before tells; of a record that this very tx made, the maker is told by the entry."""
+REPEATED = frozenset(Image._fields)
 
 
 def record_of(entry: Entry | Redelivery) -> RecordKey:
     """The record an entry is of."""
     if isinstance(entry, Redelivery):
         return entry.company_id, entry.table, entry.record_id
-    return entry.change.company_id, entry.change.table, entry.change.record_id
-
-
-def told_columns(tx: PendingTx, number: int, entry: Entry | Redelivery) -> dict[str, Any]:
-    """Fields of ChangeRow that the binlog tells; `number` is the tx's own. A redelivery's content is an older change's."""
-    company_id, table, record_id = record_of(entry)
-    told = {
-        "company_id": company_id,
-        "table": table,
-        "record_id": record_id,
-        "timestamp": rfc3339_from_us(tx.commit_time_us),
-        "tx": number,
-        "origin": tx.origin.kind.value,
-        "origin_id": tx.origin.id,
-        "origin_device_id": tx.origin.device_id,
-    }
-    if isinstance(entry, Redelivery):
-        return {**told, "before": None, "is_exact": False, "for_device": entry.device_id}
     change = entry.change
-    told |= {
-        "operation": change.operation.value,
-        "data": change.data,
-        "sealed": change.sealed,
-        "before": change.before,
-        "is_exact": entry.is_exact,
-        "for_device": None,
-    }
-    if entry.maker is not None:
-        told["device_id"], told["local_id"] = entry.maker
-    return told
+    return change.company_id, change.table, change.record_id
 
 
-def inherited_columns(entry: Entry | Redelivery, ancestor: Older | None) -> dict[str, Any]:
-    """Fields that the record's change before tells."""
-    inherited: dict[str, Any] = {"prev_version": ancestor.version if ancestor else None}
-    if isinstance(entry, Redelivery) or entry.maker is None:
-        maker = ancestor.maker if ancestor else None
-        inherited["device_id"], inherited["local_id"] = maker or (None, None)
-    return inherited
+def tx_columns(tx: PendingTx, number: int) -> TxColumns:
+    """`number` is the tx's own."""
+    origin = tx.origin
+    return TxColumns(rfc3339_from_us(tx.commit_time_us), number, origin.kind.value, origin.id, origin.device_id)
 
 
-def complete_row(version: int, told: dict[str, Any], inherited: dict[str, Any]) -> ChangeRow:
-    """The whole row; for a redelivery `told` needs operation, data and sealed of the change it repeats."""
-    return ChangeRow(version=version, **told, **inherited)
+def row_of_entry(tx: TxColumns, entry: Entry, version: int, older: Older | None) -> ChangeRow:
+    """The row of a change; `older` is the record's change before it, if there is one."""
+    change, is_exact, maker = entry
+    company_id, table, record_id, operation, data, sealed, before, _ = change
+    if older is None:
+        previous = None
+    else:
+        previous = older.version
+        maker = maker or older.maker
+    device_id, local_id = maker or (None, None)
+    return ChangeRow(
+        company_id, version, table, record_id, operation._value_, data, sealed, before,
+        tx.timestamp, tx.tx, tx.origin, tx.origin_id, tx.origin_device_id, is_exact, device_id, local_id, None, previous,
+    )  # fmt: skip
+
+
+def row_again(tx: TxColumns, redelivery: Redelivery, version: int, older: Older | None, image: Image) -> ChangeRow:
+    """The row of a redelivery: an older image under a new version, for one device."""
+    device_id, local_id = (older.maker if older else None) or (None, None)
+    return ChangeRow(
+        redelivery.company_id, version, redelivery.table, redelivery.record_id, image.operation, image.data, image.sealed, None,
+        tx.timestamp, tx.tx, tx.origin, tx.origin_id, tx.origin_device_id, False, device_id, local_id,
+        redelivery.device_id, older.version if older else None,
+    )  # fmt: skip
+
+
+def told_columns(row: ChangeRow, entry: Entry | Redelivery, *, with_inherited: bool) -> dict[str, Any]:
+    """Those fields of the row of an entry that are known: what the binlog tells, and with its older change what that tells."""
+    columns = row._asdict()
+    del columns["version"]
+    unknown: frozenset[str] = REPEATED if isinstance(entry, Redelivery) else frozenset()
+    if not with_inherited:
+        is_maker_told = isinstance(entry, Entry) and entry.maker is not None
+        unknown |= {"prev_version"} if is_maker_told else INHERITED
+    return {name: value for name, value in columns.items() if name not in unknown}

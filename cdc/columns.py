@@ -39,10 +39,24 @@ Value = int | float | str | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A value of fixed size: the code by which `struct` reads it, little-endian, and what makes the value of that."""
+    """A value of fixed size: the code by which `struct` reads it, little-endian, and what makes the value of that, if anything."""
 
     code: str
     convert: Callable[[Any], Value] | None = None
+    expression: str = ""
+    """The same as code: an expression in which `{0}` stands for what `struct` read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utf8:
+    """Text behind its length, as nearly every text column has it: a Variable that may be written out as code."""
+
+    length_bytes: int
+
+    def __call__(self, data: bytes, at: int) -> tuple[Value, int]:
+        start = at + self.length_bytes
+        end = start + int.from_bytes(data[at:start], "little")
+        return data[start:end].decode(), end
 
 
 Variable = Callable[[bytes, int], tuple[Value, int]]
@@ -174,11 +188,7 @@ def _bit(column: ColumnMeta) -> Fixed:
 
 def _enum(column: ColumnMeta) -> Fixed:
     labels = ("", *column.labels)
-
-    def convert(raw: bytes) -> str:
-        return labels[int.from_bytes(raw, "little")]
-
-    return Fixed(f"{column.meta}s", convert)
+    return Fixed("B" if column.meta == 1 else "H", labels.__getitem__)
 
 
 def _set(column: ColumnMeta) -> Fixed:
@@ -261,29 +271,11 @@ def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Variable:
     if to_text is None:
         raise LookupError(column.collation)
     if is_utf8(column.collation or 0):
-        return _utf8(length_bytes)
+        return Utf8(length_bytes)
 
     def decode(data: bytes, at: int) -> tuple[Value, int]:
         raw, end = read(data, at)
         return to_text(raw), end
-
-    return decode
-
-
-def _utf8(length_bytes: int) -> Variable:
-    """Nearly every text column: one call in place of three."""
-    if length_bytes == 1:
-
-        def decode_short(data: bytes, at: int) -> tuple[Value, int]:
-            end = at + 1 + data[at]
-            return data[at + 1 : end].decode(), end
-
-        return decode_short
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        start = at + length_bytes
-        end = start + int.from_bytes(data[at:start], "little")
-        return data[start:end].decode(), end
 
     return decode
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 from pymysql.connections import Connection
 
-from cdc.change_row import ChangeRow, complete_row, inherited_columns, record_of, told_columns
+from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_entry, told_columns, tx_columns
 from cdc.differences import Difference, Kind, columns_that_differ
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gap import Gap
@@ -23,7 +22,7 @@ from cdc.stored import StoredChange, TxRow, read_chain, read_changes
 from schema.changes import OriginKind
 
 _VERSIONS_PER_QUERY = 1000
-_FIELDS = tuple(field.name for field in fields(ChangeRow))
+_UNKNOWN = Image("", "", None)
 _CHAIN_HOLDS = "the chain hash holds: the tailer wrote it so"
 _CHAIN_BROKEN = "the chain hash is broken: it was changed after the tailer wrote it"
 
@@ -150,31 +149,25 @@ class ChangeComparer:
             return
         if self._gap is None:
             self._gap = Gap(self._spool, version, self._chain_before(version))
-        self._gap.add(self._complete(self._gap, version, told_columns(tx, row.tx, entry), entry), self._lineage)
+        self._gap.add(self._complete(self._gap, version, tx_columns(tx, row.tx), entry), self._lineage)
 
-    def _complete(self, gap: Gap, version: int, told: dict[str, Any], entry: Entry | Redelivery) -> ChangeRow:
+    def _complete(self, gap: Gap, version: int, tx: TxColumns, entry: Entry | Redelivery) -> ChangeRow:
         """The whole missing change."""
         key = record_of(entry)
         ancestor = self._lineage.before(key, version)
-        inherited = inherited_columns(entry, ancestor)
         if isinstance(entry, Entry):
-            return complete_row(version, told, inherited)
+            return row_of_entry(tx, entry, version, ancestor)
         repeated = self._lineage.image(key, ancestor) if ancestor else None
         if repeated is None:
             gap.refuse(f"version {version} repeats a change that is gone")
-            told |= {"operation": "", "data": "", "sealed": None}
-            return complete_row(version, told, inherited)
-        told |= {"operation": repeated.operation, "data": repeated.data, "sealed": repeated.sealed}
-        return complete_row(version, told, inherited)
+            return row_again(tx, entry, version, ancestor, _UNKNOWN)
+        return row_again(tx, entry, version, ancestor, Image(repeated.operation, repeated.data, repeated.sealed))
 
     def _compare_stored(self, tx: PendingTx, row: TxRow, entry: Entry | Redelivery, stored: StoredChange) -> Iterator[Difference]:
         version = stored.row.version
         if self._gap is not None:
             yield from self._settle(stored if self._gap.next_version == version else self._read_one(self._gap.next_version))
-        wanted = told_columns(tx, row.tx, entry)
-        if self._lineage.is_known(record_of(entry)):
-            wanted |= inherited_columns(entry, self._lineage.before(record_of(entry), version))
-        columns = columns_that_differ(_named(stored.row), wanted)
+        columns = columns_that_differ(stored.row._asdict(), self._told(tx_columns(tx, row.tx), entry, version))
         chain = self._chain_before(version)
         holds = None if chain is None else stored.follows(chain)
         if chain is not None and not holds and not columns:
@@ -185,6 +178,17 @@ class ChangeComparer:
         self._previous = version, stored.chain
         self._lineage.note(stored.row)
         self._live.note(stored.row)
+
+    def _told(self, tx: TxColumns, entry: Entry | Redelivery, version: int) -> dict[str, Any]:
+        """What is known of an entry's row without a look-up."""
+        key = record_of(entry)
+        is_known = self._lineage.is_known(key)
+        ancestor = self._lineage.before(key, version) if is_known else None
+        if isinstance(entry, Entry):
+            row = row_of_entry(tx, entry, version, ancestor)
+        else:
+            row = row_again(tx, entry, version, ancestor, _UNKNOWN)
+        return told_columns(row, entry, with_inherited=is_known)
 
     def _settle(self, after: StoredChange | None) -> Iterator[Difference]:
         """Prove the gap, put its changes back, and report them."""
@@ -241,7 +245,3 @@ class ChangeComparer:
             "tx": row.tx,
             "gtid": self._gtids.get(row.tx),
         }
-
-
-def _named(row: ChangeRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in _FIELDS}

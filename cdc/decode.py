@@ -15,6 +15,7 @@ from cdc import events as e
 from cdc.columns import column_codec
 from cdc.decode_partial import read_partial_updates
 from cdc.events import Malformed, RawEvent, read_lenenc
+from cdc.images import image_of, image_reader
 from cdc.row_code import Row, RowReader
 from cdc.table_map import TableMap
 from schema.errors import Halt
@@ -23,7 +24,10 @@ Kind = Literal["insert", "update", "delete"]
 
 
 class RowChange(NamedTuple):
-    """One row's change. `before` is None for an insert, `after` for a delete; else they hold every column."""
+    """One row's change. `before` is None for an insert, `after` for a delete; else they hold every column.
+
+    Of a table map that was declared they are images of the declared table (`cdc.images`).
+    """
 
     kind: Kind
     before: Row | None
@@ -115,6 +119,8 @@ def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
 
 def _reader(table: TableMap) -> RowReader:
     """The table map's reader, made at its first row."""
+    if table.reader is None and table.declared is not None:
+        table.reader = image_reader(table, table.declared)
     if table.reader is None:
         label = f"{table.schema}.{table.table}"
         table.reader = RowReader([column_codec(label, column) for column in table.columns])
@@ -124,18 +130,28 @@ def _reader(table: TableMap) -> RowReader:
 def _read_images(table: TableMap, event: RawEvent, at: int) -> list[RowChange]:
     kind, body = _KINDS[event.type], event.body
     if event.type == e.PARTIAL_UPDATE_ROWS:
-        return [RowChange(kind, before, after) for before, after in read_partial_updates(table, body, at)]
+        return [
+            RowChange(kind, _given(table, before), _given(table, after)) for before, after in read_partial_updates(table, body, at)
+        ]
     changes: list[RowChange] = []
     add, read, end = changes.append, _reader(table).read, len(body)
-    while at < end:
-        first, at = read(body, at)
-        if kind == "insert":
-            add(RowChange("insert", None, first))
-        elif kind == "delete":
-            add(RowChange("delete", first, None))
-        else:
-            second, at = read(body, at)
-            add(RowChange("update", first, second))
+    if kind == "insert":
+        while at < end:
+            row, at = read(body, at)
+            add(RowChange("insert", None, row))
+    elif kind == "delete":
+        while at < end:
+            row, at = read(body, at)
+            add(RowChange("delete", row, None))
+    else:
+        while at < end:
+            before, at = read(body, at)
+            after, at = read(body, at)
+            add(RowChange("update", before, after))
     if at != end:
         raise Malformed("the last row is cut off")
     return changes
+
+
+def _given(table: TableMap, row: Row) -> Row:
+    return image_of(table.declared, dict(zip(table.names, row, strict=True))) if table.declared is not None else row

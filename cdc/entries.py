@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdc.gtid import Gtid
 from schema.changes import Origin, RecordChange
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One change of a tx. `maker` is (device_id, local_id) where this tx made the record for a device.
 
     `is_exact`: the row is stored exactly as the origin's device sent it (contract §1.3).
@@ -20,8 +20,7 @@ class Entry:
     maker: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Redelivery:
+class Redelivery(NamedTuple):
     """A device asked to be given a record again as it stands (contract §2.6)."""
 
     company_id: int

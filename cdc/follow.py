@@ -14,11 +14,12 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.appender import Appended, Appender
 from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
 from cdc.idle import HEARTBEAT_SECONDS, IdleWork
-from cdc.log import LargeTx, append
+from cdc.log import LargeTx
 from cdc.reconcile import Reconciler
 from cdc.state import State
 from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
@@ -31,9 +32,6 @@ log = get_logger(__name__)
 
 QUIET_GTIDS_MAX = 10_000
 QUIET_SECONDS_MAX = 3600
-
-Appended = Callable[[State, State, "list[PendingTx]"], None]
-"""Called after each commit with the state before, the state after, and what was stored."""
 
 
 class Follower:
@@ -50,10 +48,9 @@ class Follower:
         self._connection = connection
         self._settings = settings
         self._database = settings.tailer().database
-        self._appended = appended
         self._clock = clock
         self._committed_at = clock()
-        self.state = state
+        self._appender = Appender(connection, state, appended)
         self._tx: TxBuilder | None = None
         self._large: LargeTx | None = None
         self._pending: list[PendingTx] = []
@@ -64,8 +61,23 @@ class Follower:
         self._idle = IdleWork(connection, settings, state.fencing_token)
 
     def close(self) -> None:
-        """Let go of what was opened beside the stream."""
+        """Let go of what was opened beside the stream, once nothing is being stored."""
+        self._appender.close()
         self._reconciler.close()
+
+    def settle(self) -> None:
+        """Wait until nothing is being stored: then the connection is free. Raises what kept the last batch from being stored."""
+        self._appender.drain()
+
+    @property
+    def state(self) -> State:
+        """As it is stored. Raises as `settle` does."""
+        return self._appender.drain()
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether a batch is being stored just now: then MySQL hears of us, and the connection is in use."""
+        return self._appender.is_busy
 
     def take(self, item: Item) -> None:
         """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
@@ -86,11 +98,14 @@ class Follower:
             case TxEnd():
                 self._end(item)
             case Ddl():
+                self._appender.drain()
                 check_ddl(item, self._connection, self._database)
             case Heartbeat():
                 self._append_if_due(is_idle=True)
+                self._appender.drain()
                 self._idle.take_turn(HEARTBEAT_SECONDS)
         if self._tx is None and self._reconciler.is_due:
+            self._appender.drain()
             self._reconciler.start()
 
     def _add_rows(self, rows: Rows) -> None:
@@ -107,16 +122,16 @@ class Follower:
         if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
             if self._large is None:
                 self.append_pending()
-                self._large = LargeTx(self._connection, self.state)
+                self._large = LargeTx(self._connection, self._appender.drain(), self._appender.live)
             self._large.append_part(tx.take_part())
 
     def _end(self, end: TxEnd) -> None:
         builder = self._open_tx()
         tx, self._tx = builder.end(end), None
         if self._large is not None:
-            before = self.state
-            self.state, self._large = self._large.finish(replace(tx, is_recorded=True)), None
-            self._note_commit(before, [tx])
+            state, self._large = self._large.finish(replace(tx, is_recorded=True)), None
+            self._appender.moved(state, [tx])
+            self._note_commit()
             return
         if self._reconciler.is_complete:
             self._append_reconciled(tx)
@@ -129,10 +144,12 @@ class Follower:
             or self._pending_bytes >= self._settings.tailer_batch_bytes_max
         )
         if is_full:
-            self.append_pending()
+            self._appender.append_behind(self._take_pending())
+            self._note_commit()
         else:
             self._append_if_due(is_idle=end.is_last_buffered)
             if end.is_last_buffered:
+                self._appender.drain()
                 self._idle.take_turn()
 
     def _hold(self, tx: PendingTx, *, is_quiet: bool) -> None:
@@ -157,6 +174,7 @@ class Follower:
 
     def finish(self) -> None:
         """Append the whole transactions that are held, before the stream ends for whatever reason."""
+        self._appender.drain()
         if self._is_checkpoint_due or any(pending.is_recorded for pending in self._pending):
             self.append_pending()
 
@@ -169,19 +187,20 @@ class Follower:
         self.append_pending(also=mended.note)
 
     def append_pending(self, also: Callable[[], None] | None = None) -> None:
-        """Store what is held."""
-        if not self._pending:
-            return
+        """Store what is held, and wait until it is stored."""
+        self._appender.drain()
+        if self._pending:
+            self._appender.append(self._take_pending(), also)
+            self._note_commit()
+
+    def _take_pending(self) -> list[PendingTx]:
         batch, self._pending = self._pending, []
         self._pending_changes = self._pending_bytes = 0
-        before = self.state
-        self.state = append(self._connection, before, batch, also)
-        self._note_commit(before, batch)
+        return batch
 
-    def _note_commit(self, before: State, batch: list[PendingTx]) -> None:
+    def _note_commit(self) -> None:
         self._committed_at = self._clock()
         self._is_checkpoint_due = False
-        self._appended(before, self.state, batch)
 
     def _open_tx(self) -> TxBuilder:
         if self._tx is None:

@@ -38,7 +38,7 @@ class Spool:
 
     def append(self, row: ChangeRow) -> int:
         """Keep a row; returns its place."""
-        line = orjson.dumps(row.values()) + b"\n"
+        line = orjson.dumps(tuple(row)) + b"\n"
         place = self._end
         self._file.seek(place)
         self._file.write(line)

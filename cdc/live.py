@@ -1,30 +1,44 @@
-"""The newest version of each record, as sync_live holds it, read and written a batch at a time."""
+"""The newest version of each record, as sync_live holds it: read where it must be, remembered while that is exact, written a batch
+at a time.
+
+What the holder of the lease has read or written needs no second look, for nobody else moves a record forward. Three may write
+sync_live beside it. Retention deletes tombstones, so what is deleted is remembered for one MySQL transaction only. A replay that
+puts rows back notes that in sync_audit, in the same commit, so that note is looked for first and ends all memory. Another tailer
+has another fencing token; then nothing of ours is committed any more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pymysql.connections import Connection
 
-from cdc.change_row import RecordKey, record_of
+from cdc.change_row import record_of
 from cdc.entries import Entry, Redelivery
-from cdc.sql import insert_rows, literal
+from cdc.sql import insert_rows, literal, literal_again
 
 KEYS_PER_QUERY_MAX = 1000
+RECORDS_KEPT_MAX = 200_000
+"""Records remembered from one append to the next: some 30 MB. With more of them all are forgotten."""
+MENDED: Final = "replay_live"
+"""The action in sync_audit of whoever puts rows back into sync_live beside the tailer."""
 
 _READ = """
 SELECT company_id, table_name, record_id, version, is_deleted, device_id, local_id FROM sync_live
 WHERE (company_id, table_name, record_id) IN ({keys})
 """
+_READ_MENDED = "SELECT MAX(id) FROM sync_audit WHERE action = %s"
+_READ_HIGHEST = "SELECT MAX(record_id) FROM sync_live WHERE table_name = %s"
 _STORE = "INSERT INTO sync_live (company_id, table_name, record_id, version, is_deleted, device_id, local_id) VALUES "
 _STORE_NEWER = """ AS new ON DUPLICATE KEY UPDATE
     version = new.version, is_deleted = new.is_deleted, device_id = new.device_id, local_id = new.local_id"""
 
+_DELETED: Final = 1
+_FLAG_BITS: Final = 1
 
-@dataclass(frozen=True, slots=True)
-class LiveRecord:
+
+class LiveRecord(NamedTuple):
     """`maker` is (device_id, local_id) of the device that made the record."""
 
     version: int
@@ -32,72 +46,148 @@ class LiveRecord:
     maker: tuple[str, str] | None
 
 
-_DELETED: Final = 1
-_PUT: Final = 2
-_FLAG_BITS: Final = 2
+class _Records:
+    """A company's records of one table, by id: version and flag in one number, for a transaction may hold a million; 0 is none."""
+
+    __slots__ = ("known", "makers", "put")
+
+    def __init__(self) -> None:
+        self.known: dict[int, int] = {}
+        self.put: dict[int, int] = {}
+        self.makers: dict[int, tuple[str, str]] = {}
+
+    def forget(self) -> None:
+        self.known.clear()
+        self.makers = {record_id: maker for record_id, maker in self.makers.items() if record_id in self.put}
 
 
 class LiveRecords:
-    """sync_live as one append sees it: what is stored, overlaid with what this append puts.
+    """sync_live as one holder of the lease sees it: what is stored, overlaid with what was put and not stored yet.
 
-    A transaction of a million rows is one append, so each record is two integers here: its id, and its version with two flags.
+    After an error, whether of a COMMIT or before it, it must not be used again.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self._known: dict[tuple[int, str], dict[int, int]] = {}
-        """Of a company's table, by record id: version, put, deleted; 0 where there is none."""
-        self._makers: dict[RecordKey, tuple[str, str]] = {}
+        self._tables: dict[tuple[int, str], _Records] = {}
+        self._highest: dict[str, int] = {}
+        """By table, the highest id that sync_live may hold: a record above it is not there."""
+        self._passing: list[tuple[_Records, int]] = []
+        """Records that were read as deleted."""
+        self._mended: int | None = None
+        self._kept = 0
+
+    def begin(self) -> None:
+        """First in each MySQL transaction: give up what somebody else may have changed since the last one."""
+        for records, record_id in self._passing:
+            records.known.pop(record_id, None)
+        self._passing.clear()
+        with self._connection.cursor() as cursor:
+            cursor.execute(_READ_MENDED, (MENDED,))
+            (mended,) = cursor.fetchone() or (None,)
+        if mended != self._mended:
+            self._mended = mended
+            self._forget()
 
     def read(self, entries: Iterable[Entry | Redelivery]) -> None:
-        """Read what is stored of these records, those already known left out."""
-        keys = sorted({key for key in map(record_of, entries) if key[2] not in self._of(key)})
-        for key in keys:
-            self._of(key)[key[2]] = 0
+        """Read what is stored of these records, as far as that has to be asked."""
+        tables, highest = self._tables, self._highest
+        wanted = set()
+        for entry in entries:
+            key = record_of(entry)
+            company, table, record_id = key
+            records = tables.get((company, table))
+            if records is None:
+                records = tables[company, table] = _Records()
+            if record_id in records.put or record_id in records.known:
+                continue
+            if table not in highest:
+                highest[table] = self._read_highest(table)
+            if record_id <= highest[table]:
+                wanted.add(key)
+        keys = sorted(wanted)
         for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
-            part = keys[start : start + KEYS_PER_QUERY_MAX]
-            text = ",".join(f"({company},{literal(table)},{record})" for company, table, record in part)
-            with self._connection.cursor() as cursor:
-                cursor.execute(_READ.format(keys=text))
-                for company, table, record, version, is_deleted, device_id, local_id in cursor.fetchall():
-                    maker = (device_id, local_id) if device_id is not None else None
-                    self._set((company, table, record), LiveRecord(version, bool(is_deleted), maker), 0)
+            self._read_keys(keys[start : start + KEYS_PER_QUERY_MAX])
 
-    def get(self, key: RecordKey) -> LiveRecord | None:
+    def get(self, company: int, table: str, record_id: int) -> LiveRecord | None:
         """Return a record that was read or put."""
-        packed = self._of(key).get(key[2])
+        records = self._tables.get((company, table))
+        packed = records and (records.put.get(record_id) or records.known.get(record_id))
         if not packed:
             return None
-        return LiveRecord(packed >> _FLAG_BITS, bool(packed & _DELETED), self._makers.get(key))
+        assert records is not None
+        return LiveRecord(packed >> _FLAG_BITS, bool(packed & _DELETED), records.makers.get(record_id))
 
-    def put(self, key: RecordKey, record: LiveRecord) -> None:
+    def put(self, company: int, table: str, record_id: int, version: int, is_deleted: bool, maker: tuple[str, str] | None) -> None:
         """Take over a newer version."""
-        self._set(key, record, _PUT)
+        records = self._tables.get((company, table))
+        if records is None:
+            records = self._tables[company, table] = _Records()
+        records.put[record_id] = version << _FLAG_BITS | is_deleted
+        if maker is not None:
+            records.makers[record_id] = maker
+        elif records.makers:
+            records.makers.pop(record_id, None)
 
     def store(self) -> None:
         """Write all that was put."""
-        insert_rows(self._connection, _STORE, self._take_put(), _STORE_NEWER)
+        insert_rows(self._connection, _STORE, self._put_literals(), _STORE_NEWER)
+        if self._kept + sum(len(records.put) for records in self._tables.values()) > RECORDS_KEPT_MAX:
+            self._tables.clear()
+            self._highest.clear()
+            self._kept = 0
+            return
+        for (_, table), records in self._tables.items():
+            self._keep(table, records)
 
-    def _of(self, key: RecordKey) -> dict[int, int]:
-        return self._known.setdefault(key[:2], {})
+    def _keep(self, table: str, records: _Records) -> None:
+        """Remember what has been stored. A tombstone is asked for again: retention may have taken it."""
+        if not records.put:
+            return
+        if table in self._highest:
+            self._highest[table] = max(self._highest[table], *records.put)
+        for record_id, packed in records.put.items():
+            if packed & _DELETED:
+                records.known.pop(record_id, None)
+                records.makers.pop(record_id, None)
+            else:
+                records.known[record_id] = packed
+        self._kept += len(records.put)
+        records.put.clear()
 
-    def _set(self, key: RecordKey, record: LiveRecord, flag: int) -> None:
-        self._of(key)[key[2]] = record.version << _FLAG_BITS | flag | record.is_deleted
-        if record.maker is not None:
-            self._makers[key] = record.maker
-        else:
-            self._makers.pop(key, None)
+    def _put_literals(self) -> Iterator[str]:
+        for (company, table), records in sorted(self._tables.items()):
+            head, makers = f"({company},{literal_again(table)}", records.makers
+            for record_id, packed in sorted(records.put.items()):
+                device_id, local_id = makers.get(record_id) or (None, None)
+                maker = f"{literal_again(device_id)},{literal(local_id)}"
+                yield f"{head},{record_id},{packed >> _FLAG_BITS},{packed & _DELETED},{maker})"
 
-    def _take_put(self) -> Iterator[str]:
-        for (company, table), records in sorted(self._known.items()):
-            for record_id in sorted(records):
-                if records[record_id] & _PUT:
-                    key = (company, table, record_id)
-                    yield _literal(key, self.get(key))
-                    records[record_id] &= ~_PUT
+    def _read_highest(self, table: str) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(_READ_HIGHEST, (table,))
+            (highest,) = cursor.fetchone() or (None,)
+        return highest or 0
 
+    def _read_keys(self, keys: list[tuple[int, str, int]]) -> None:
+        for company, table, record_id in keys:
+            records = self._tables[company, table]
+            records.known[record_id] = 0
+            records.makers.pop(record_id, None)
+        self._kept += len(keys)
+        text = ",".join(f"({company},{literal_again(table)},{record_id})" for company, table, record_id in keys)
+        with self._connection.cursor() as cursor:
+            cursor.execute(_READ.format(keys=text))
+            for company, table, record_id, version, is_deleted, device_id, local_id in cursor.fetchall():
+                records = self._tables[company, table]
+                records.known[record_id] = version << _FLAG_BITS | bool(is_deleted)
+                if device_id is not None:
+                    records.makers[record_id] = (device_id, local_id)
+                if is_deleted:
+                    self._passing.append((records, record_id))
 
-def _literal(key: RecordKey, record: LiveRecord | None) -> str:
-    assert record is not None
-    device_id, local_id = record.maker or (None, None)
-    return f"({','.join(map(literal, (*key, record.version, record.is_deleted, device_id, local_id)))})"
+    def _forget(self) -> None:
+        self._highest.clear()
+        self._kept = 0
+        for records in self._tables.values():
+            records.forget()

@@ -12,10 +12,11 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from cdc.change_row import ChangeRow, RecordKey, complete_row, inherited_columns, record_of, told_columns
-from cdc.entries import Entry, PendingTx, Redelivery
-from cdc.live import LiveRecord, LiveRecords
-from cdc.sql import insert_rows, literal, literal_bytes
+from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_entry, tx_columns
+from cdc.entries import PendingTx, Redelivery
+from cdc.gtid import Gtid
+from cdc.live import LiveRecords
+from cdc.sql import insert_rows, literal, literal_again, literal_bytes, quoted
 from cdc.state import Anchor, State, move_state, require_lease, with_gtids
 from schema.connect import read_timeout
 from schema.versions import advance
@@ -33,15 +34,22 @@ _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
 
 
-def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx], also: Callable[[], None] | None = None) -> State:
+def append(
+    connection: Connection[Any],
+    state: State,
+    batch: Sequence[PendingTx],
+    also: Callable[[], None] | None = None,
+    live: LiveRecords | None = None,
+) -> State:
     """Store whole committed txs and move head and checkpoint, in one MySQL transaction. Returns the new state.
 
     Versions are head + 1 …, one per change, without gaps, in binlog order. A batch without changes still moves the GTID set.
-    `also` writes what must be true together with it.
+    `also` writes what must be true together with it. `live` is what the appends before, under this lease, know of sync_live.
     Raises LeaseLost (nothing written) and pymysql errors (nothing written, or, when COMMIT's answer was lost, all of it).
     """
     connection.begin()
-    writer = PartWriter(connection, state)
+    writer = PartWriter(connection, state, live or LiveRecords(connection))
+    writer.live.begin()
     writer.live.read(entry for tx in batch for entry in tx.entries)
     for tx in batch:
         writer.write(tx)
@@ -49,7 +57,7 @@ def append(connection: Connection[Any], state: State, batch: Sequence[PendingTx]
     writer.live.store()
     if also is not None:
         also()
-    return _commit_moved(connection, writer)
+    return _commit_moved(connection, writer.state())
 
 
 class PartWriter:
@@ -58,80 +66,103 @@ class PartWriter:
     Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx.
     """
 
-    def __init__(self, connection: Connection[Any], state: State) -> None:
+    def __init__(self, connection: Connection[Any], state: State, live: LiveRecords) -> None:
         self.connection = connection
-        self.state = state
-        self.live = LiveRecords(connection)
+        self.live = live
+        self._before = state
+        self._head = state.head
+        self._chain = state.chain
+        self._tx = state.tx
+        self._last: PendingTx | None = None
+        self._anchor = state.anchor
+        self._gtids: list[Gtid] = []
         self._changes: list[str] = []
         self._txs: list[str] = []
+
+    def state(self) -> State:
+        """The state that is true with all that was written."""
+        last = self._last
+        return replace(
+            self._before,
+            head=self._head,
+            tx=self._tx,
+            chain=self._chain,
+            gtid_set=with_gtids(self._before.gtid_set, self._gtids),
+            file=last.file if last is not None else self._before.file,
+            pos=last.end_pos if last is not None else self._before.pos,
+            anchor=self._anchor,
+        )
 
     def flush(self) -> None:
         """Store what has come together."""
         insert_rows(self.connection, f"INSERT INTO sync_changes ({CHANGE_COLUMNS}) VALUES ", self._changes)
         insert_rows(self.connection, f"INSERT INTO sync_tx ({TX_COLUMNS}) VALUES ", self._txs)
-        self._changes, self._txs = [], []
+        self._changes.clear()
+        self._txs.clear()
 
     def write(self, tx: PendingTx) -> None:
         """Take a tx that fits a batch, with its row in sync_tx; its records have been read into `live`."""
-        first = self.state.head
-        self.state = replace(self.state, tx=advance(self.state.tx, 1)) if tx.is_recorded else self.state
+        first = self._head
+        if tx.is_recorded:
+            self.open_tx()
         self.write_part(tx)
         self.close_tx(tx, first)
 
+    def open_tx(self) -> None:
+        """Begin the next recorded tx."""
+        self._tx = advance(self._tx, 1)
+
     def write_part(self, tx: PendingTx) -> None:
         """Take these entries under the present tx number."""
-        chain = self.state.chain
-        version = self.state.head
+        told = tx_columns(tx, self._tx)
+        live, changes = self.live, self._changes
         for entry in tx.entries:
-            row = self._row(tx, entry, advance(version, 1))
-            if row is not None:
-                version, chain = row.version, row.chained(chain)
-                self._changes.append(change_literal(row, chain))
-        self.state = replace(self.state, head=version, chain=chain)
+            if isinstance(entry, Redelivery):
+                self._write_again(told, entry)
+                continue
+            change = entry.change
+            company_id, table, record_id = change.company_id, change.table, change.record_id
+            version = advance(self._head, 1)
+            row = row_of_entry(told, entry, version, live.get(company_id, table, record_id))
+            maker = (row.device_id, row.local_id) if row.device_id is not None and row.local_id is not None else None
+            live.put(company_id, table, record_id, version, change.is_deleted, maker)
+            self._head, self._chain = version, row.chained(self._chain)
+            changes.append(change_literal(row, self._chain))
 
     def close_tx(self, tx: PendingTx, head_before: int) -> None:
         """Record a finished tx in sync_tx, where it has to be, and its GTIDs in the checkpoint to come."""
-        gtid_set = with_gtids(self.state.gtid_set, tx.gtids_done)
-        anchor = Anchor(tx.gtid, tx.commit_time_us) if tx.gtids_done[-1:] == (tx.gtid,) else self.state.anchor
-        self.state = replace(self.state, gtid_set=gtid_set, file=tx.file, pos=tx.end_pos, anchor=anchor)
+        self._last = tx
+        self._gtids += tx.gtids_done
+        if tx.gtids_done[-1:] == (tx.gtid,):
+            self._anchor = Anchor(tx.gtid, tx.commit_time_us)
         if tx.is_recorded:
-            has_changes = self.state.head > head_before
-            versions = (head_before + 1 if has_changes else None, self.state.head)
-            self._txs.append(_tx_literal(self.state, tx, versions))
+            versions = (head_before + 1 if self._head > head_before else None, self._head)
+            self._txs.append(_tx_literal(self._tx, self._before.epoch, tx, versions))
 
-    def _row(self, tx: PendingTx, entry: Entry | Redelivery, version: int) -> ChangeRow | None:
-        key = record_of(entry)
-        previous = self.live.get(key)
-        told = told_columns(tx, self.state.tx, entry)
-        if isinstance(entry, Redelivery):
-            newest = self._read_newest(key, previous)
-            if newest is None:
-                return None
-            told |= newest
-        row = complete_row(version, told, inherited_columns(entry, previous))
-        if isinstance(entry, Entry):  # a redelivery supersedes nothing, so sync_live does not learn of it
-            maker = (row.device_id, row.local_id) if row.device_id is not None and row.local_id is not None else None
-            self.live.put(key, LiveRecord(version, entry.change.is_deleted, maker))
-        return row
-
-    def _read_newest(self, key: RecordKey, newest: LiveRecord | None) -> dict[str, Any] | None:
-        """What a redelivery repeats; None where the change log has nothing of the record yet."""
+    def _write_again(self, told: TxColumns, entry: Redelivery) -> None:
+        """A redelivery supersedes nothing, so sync_live does not learn of it; without anything to repeat it gets no version."""
+        newest = self.live.get(*record_of(entry))
         if newest is None:
-            return None
+            return
         self.flush()  # the newest may be among what has come together
         with self.connection.cursor() as cursor:
-            cursor.execute(_READ_NEWEST, (key[0], newest.version))
+            cursor.execute(_READ_NEWEST, (entry.company_id, newest.version))
             found = cursor.fetchone()
-        return dict(zip(("operation", "data", "sealed"), found, strict=True)) if found is not None else None
+        if found is None:
+            return
+        row = row_again(told, entry, advance(self._head, 1), newest, Image(*found))
+        self._head, self._chain = row.version, row.chained(self._chain)
+        self._changes.append(change_literal(row, self._chain))
 
 
 class LargeTx:
     """One tx stored in parts, each its own commit above the head; `finish` shows all of it at once."""
 
-    def __init__(self, connection: Connection[Any], state: State) -> None:
+    def __init__(self, connection: Connection[Any], state: State, live: LiveRecords | None = None) -> None:
         self._connection = connection
-        self._head_before = state.head
-        self._writer = PartWriter(connection, replace(state, tx=advance(state.tx, 1)))
+        self._state = state
+        self._writer = PartWriter(connection, state, live or LiveRecords(connection))
+        self._writer.open_tx()
 
     def append_part(self, part: PendingTx) -> None:
         """Store the next entries. They stay invisible; nothing else moves.
@@ -139,11 +170,12 @@ class LargeTx:
         Raises LeaseLost as `append` does: a successor has trimmed what is above the head, and gives these versions itself.
         """
         self._connection.begin()
-        require_lease(self._connection, self._writer.state)
+        require_lease(self._connection, self._state)
         self._write(part)
         _commit(self._connection)
 
     def _write(self, part: PendingTx) -> None:
+        self._writer.live.begin()
         self._writer.live.read(part.entries)
         self._writer.write_part(part)
         self._writer.flush()
@@ -152,10 +184,10 @@ class LargeTx:
         """Store the last entries, then show the tx: newest versions, head and checkpoint in one commit. Returns the new state."""
         self._connection.begin()
         self._write(last)
-        self._writer.close_tx(last, self._head_before)
+        self._writer.close_tx(last, self._state.head)
         self._writer.flush()
         self._writer.live.store()
-        return _commit_moved(self._connection, self._writer)
+        return _commit_moved(self._connection, self._writer.state())
 
 
 def trim_above_head(connection: Connection[Any], state: State) -> int:
@@ -177,13 +209,22 @@ def trim_above_head(connection: Connection[Any], state: State) -> int:
 
 def change_literal(row: ChangeRow, chain: bytes) -> str:
     """The row as one SQL value list."""
-    return f"({','.join(map(literal, row.values()))},{literal_bytes(chain)})"
+    (
+        company_id, version, table, record_id, operation, data, sealed, before, timestamp, tx, origin, origin_id,
+        origin_device_id, is_exact, device_id, local_id, for_device, prev_version,
+    ) = row  # fmt: skip
+    return (
+        f"({company_id},{version},{literal_again(table)},{record_id},{literal_again(operation)},{quoted(data)},"
+        f"{literal(sealed)},{literal(before)},{literal_again(timestamp)},{tx},{literal_again(origin)},{literal(origin_id)},"
+        f"{literal_again(origin_device_id)},{1 if is_exact else 0},{literal_again(device_id)},{literal(local_id)},"
+        f"{literal_again(for_device)},{literal(prev_version)},{literal_bytes(chain)})"
+    )
 
 
-def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int]) -> str:
+def _tx_literal(number: int, epoch: int, tx: PendingTx, versions: tuple[int | None, int]) -> str:
     values: Iterable[Any] = (
-        state.tx,
-        state.epoch,
+        number,
+        epoch,
         str(tx.gtid),
         tx.server_id,
         tx.commit_time_us,
@@ -197,10 +238,10 @@ def _tx_literal(state: State, tx: PendingTx, versions: tuple[int | None, int]) -
     return f"({','.join(map(literal, values))})"
 
 
-def _commit_moved(connection: Connection[Any], writer: PartWriter) -> State:
-    move_state(connection, writer.state)
+def _commit_moved(connection: Connection[Any], state: State) -> State:
+    move_state(connection, state)
     _commit(connection)
-    return writer.state
+    return state
 
 
 def _commit(connection: Connection[Any]) -> None:

@@ -40,6 +40,14 @@ class PacketReader:
 
         Raises Retry: `connection_lost`, `connection_silent` (nothing within the timeout), `protocol_error`.
         """
+        buffer, at = self._buffer, self._at
+        start = at + _HEADER_BYTES
+        if start <= len(buffer) and buffer[at + 3] == self._sequence:  # nearly always a whole packet is here
+            end = start + (buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16)
+            if end <= len(buffer) and end - start != _SPLIT_BYTES:
+                self._sequence = self._sequence + 1 & 255
+                self._at = end
+                return buffer[start:end]
         payload, is_split = self._read_packet()
         if not is_split:
             return payload

@@ -85,9 +85,8 @@ class _Chunk:
 
     def touch(self, rows: Rows) -> None:
         """Rows of the table were written while it was read."""
-        place = rows.columns.index["id"]
         for change in rows.changes if len(self.touched) <= TOUCHED_MAX else ():
-            self.touched.update(image[place] for image in (change.before, change.after) if image is not None)  # type: ignore[misc]
+            self.touched.update(int(image[0]) for image in (change.before, change.after) if image is not None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

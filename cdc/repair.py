@@ -17,6 +17,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, RecordKey
+from cdc.live import MENDED
 from cdc.log import CHANGE_COLUMNS, TX_COLUMNS, change_literal
 from cdc.sql import insert_rows, literal
 from cdc.state import read_state
@@ -90,8 +91,13 @@ class Repair:
         """Move rows of sync_live forward to these versions; a newer one stays."""
         for part in _batches(sorted(rows.items())):
             literals = [_live_literal(key, row) for key, row in part]
-            self._commit(partial(insert_rows, self._connection, _INSERT_LIVE, literals, _ONLY_FORWARD))
+            self._commit(partial(self._store_live, literals))
             self.live += len(part)
+
+    def _store_live(self, literals: list[str]) -> None:
+        """With word to a running tailer that what it remembers of sync_live may be wrong."""
+        insert_rows(self._connection, _INSERT_LIVE, literals, _ONLY_FORWARD)
+        self._audit(MENDED, {"records": len(literals)})
 
     def finish(self) -> None:
         """Record what the run did, if it did anything."""

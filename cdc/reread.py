@@ -14,6 +14,7 @@ from cdc.span import Span, open_source
 from cdc.tx import Ddl, Item, Rows, TxBegin, TxEnd, assemble
 from schema.errors import Halt
 from schema.settings import MySQLAddress, Settings
+from schema.tables import TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def read_parts(address: MySQLAddress, settings: Settings, span: Span) -> Iterato
     source = open_source(address, span.start)
     try:
         reader = _Reader(settings)
-        for item in assemble(source.events(), address.database, is_wanted):
+        for item in assemble(source.events(), address.database, is_wanted, declared=TABLES):
             if isinstance(item, TxBegin) and span.is_over(item.file, item.pos):
                 return
             yield from reader.take(item)

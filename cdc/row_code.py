@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from cdc.columns import Codec, Fixed, Value
+from cdc.columns import Codec, Fixed, Utf8, Value
 
 Row = tuple[Value, ...]
 """One value a column, in the order of `TableMap.columns`."""
@@ -22,10 +22,11 @@ PATTERNS_MAX: Final = 256
 
 
 class RowReader:
-    """Reads the rows of one table."""
+    """Reads the rows of one table. `order` names the columns that a row consists of, by default all as they stand."""
 
-    def __init__(self, codecs: Sequence[Codec]) -> None:
+    def __init__(self, codecs: Sequence[Codec], order: Sequence[int] | None = None) -> None:
         self._codecs = codecs
+        self._order = range(len(codecs)) if order is None else order
         self._bitmap_bytes = (len(codecs) + 7) // 8
         self._functions: dict[bytes, RowFunction] = {}
 
@@ -40,12 +41,12 @@ class RowReader:
         if function is None:
             nulls = int.from_bytes(bitmap, "little")
             if len(self._functions) >= PATTERNS_MAX:
-                return read_by_column(self._codecs, nulls, body, start)
-            function = self._functions[bitmap] = compile_row(self._codecs, nulls)
+                return read_by_column(self._codecs, self._order, nulls, body, start)
+            function = self._functions[bitmap] = compile_row(self._codecs, self._order, nulls)
         return function(body, start)
 
 
-def read_by_column(codecs: Sequence[Codec], nulls: int, body: bytes, at: int) -> tuple[Row, int]:
+def read_by_column(codecs: Sequence[Codec], order: Sequence[int], nulls: int, body: bytes, at: int) -> tuple[Row, int]:
     """The same without generated code. Bit n of `nulls` says that column n is NULL."""
     values: list[Value] = []
     for index, codec in enumerate(codecs):
@@ -57,13 +58,15 @@ def read_by_column(codecs: Sequence[Codec], nulls: int, body: bytes, at: int) ->
             at += reader.size
             if codec.convert:
                 value = codec.convert(value)
+            elif codec.expression:
+                value = eval(codec.expression.format("value"), {"value": value})
         else:
             value, at = codec(body, at)
         values.append(value)
-    return tuple(values), at
+    return tuple(values[index] for index in order), at
 
 
-def compile_row(codecs: Sequence[Codec], nulls: int) -> RowFunction:
+def compile_row(codecs: Sequence[Codec], order: Sequence[int], nulls: int) -> RowFunction:
     """The function that reads rows with this pattern of NULLs."""
     names: dict[str, Any] = {}
     lines: list[str] = []
@@ -85,13 +88,33 @@ def compile_row(codecs: Sequence[Codec], nulls: int) -> RowFunction:
         elif isinstance(codec, Fixed):
             run.append(index)
             names[f"f{index}"] = codec.convert
-            values.append(f"f{index}(v{index})" if codec.convert else f"v{index}")
+            read = f"f{index}(v{index})" if codec.convert else f"v{index}"
+            values.append(f"({codec.expression.format(read)})" if codec.expression else read)
+        elif isinstance(codec, Utf8):
+            end_run()
+            lines += _text_lines(index, codec.length_bytes)
+            values.append(f"v{index}")
         else:
             end_run()
             names[f"f{index}"] = codec
             lines.append(f" v{index}, at = f{index}(body, at)")
             values.append(f"v{index}")
     end_run()
-    code = "def row(body, at):\n" + "\n".join(lines) + f"\n return ({''.join(f'{value}, ' for value in values)}), at\n"
+    for index, value in enumerate(values):
+        if index not in order and "(" in value:
+            lines.append(f" {value}")  # a column that nobody asked for must make sense all the same
+    given = "".join(f"{values[index]}, " for index in order)
+    code = "def row(body, at):\n" + "\n".join(lines) + f"\n return ({given}), at\n"
     exec(compile(code, "<row>", "exec"), names)
     return cast(RowFunction, names["row"])
+
+
+def _text_lines(index: int, length_bytes: int) -> list[str]:
+    """What `Utf8` does, without a call."""
+    if length_bytes == 1:
+        size = "body[at]"
+    elif length_bytes == 2:
+        size = "(body[at] | body[at + 1] << 8)"
+    else:
+        size = f"int.from_bytes(body[at:at + {length_bytes}], 'little')"
+    return [f" start = at + {length_bytes}", f" at = start + {size}", f" v{index} = body[start:at].decode()"]

@@ -6,13 +6,14 @@ Both sides are the JSON text that devices are given: of a row as the encoder of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from cdc.derive import derive_changes
+from cdc.images import image_of
 from cdc.newest import NewestImage
 from cdc.wire_columns import NULL, join_columns, split_columns
 from schema.changes import Operation, RecordChange
@@ -53,7 +54,7 @@ def find_differences(table: Table, rows: Iterable[Mapping[str, Any]], newest: It
     """Compare the rows of a set of ids with the newest images of the same ids. Raises Halt `column_missing`."""
     known = {(image.company_id, image.record_id): image for image in newest}
     for row in rows:
-        (change,) = derive_changes(table, None, row, 0)
+        (change,) = derive_changes(table, None, image_of(table, row), 0)
         image = known.pop((change.company_id, change.record_id), None)
         if image is None or image.data is None:
             yield RowDifference(Kind.MISSING_IN_LOG, table.name, change.company_id, change.record_id, change, image)
@@ -80,7 +81,7 @@ def _mend(table: Table, difference: RowDifference, commit_time_us: int) -> Recor
     old, new = split_columns(known.data), split_columns(row.data)
     before = join_columns({name: old[name] for name in new if name in old and old[name] != new[name]})
     operation = row.operation if row.is_deleted or known.is_deleted else Operation.UPDATE
-    return replace(row, operation=operation, before=before)
+    return row._replace(operation=operation, before=before)
 
 
 def _deletion(table: Table, known: NewestImage, commit_time_us: int) -> RecordChange:

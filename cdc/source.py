@@ -38,6 +38,8 @@ _CHECKSUM_BYTES: Final = 4
 _CHECKSUM_CRC32: Final = 1
 _CRC32_RESIDUE: Final = 0x2144DF1C
 """CRC32 of anything that ends with its own CRC32, little-endian."""
+_CRC32_BEFORE_STATUS: Final = 0x0F6A7026
+"""The running CRC32 that a zero byte, a packet's status, takes to that of nothing: so a payload needs no slice."""
 _REREAD_SERVER_ID_BIT: Final = 1 << 31
 _REPLICA_NAMESPACE: Final = uuid.UUID("6f1b3c5e-2d0a-5b7e-9c41-0d2f8a6e7b13")
 
@@ -200,7 +202,7 @@ class BinlogSource:
         end = size + 1 - _CHECKSUM_BYTES
         if not self._has_checksum or type_ == e.FORMAT_DESCRIPTION:
             end = size + 1 - self._footer_bytes(type_, payload)
-        elif zlib.crc32(memoryview(payload)[1:]) != _CRC32_RESIDUE:
+        elif zlib.crc32(payload, _CRC32_BEFORE_STATUS) != _CRC32_RESIDUE:
             raise self._class_bad_checksum()
         start_pos = self._pos
         if log_pos == (start_pos + size) & 0xFFFFFFFF and not flags & e.FLAG_ARTIFICIAL:

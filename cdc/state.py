@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
 
-from cdc.gtid import Gtid, GtidSet
+from cdc.gtid import Gtid, GtidSet, Interval, Source
 from schema.errors import LeaseLost, StartError
 
 _READ = """
@@ -91,6 +91,7 @@ def _lost() -> LeaseLost:
 
 def with_gtids(gtid_set: GtidSet, gtids: Iterable[Gtid]) -> GtidSet:
     """Return the set with more members."""
-    for gtid in gtids:
-        gtid_set = gtid_set.add(gtid)
-    return gtid_set
+    members: dict[Source, list[Interval]] = {}
+    for uuid, tag, number in gtids:
+        members.setdefault((uuid, tag), []).append((number, number + 1))
+    return gtid_set.union(GtidSet(members))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pymysql.connections import Connection
@@ -171,7 +171,7 @@ def _by_version(rows: Iterable[tuple[Any, ...]]) -> dict[int, StoredChange]:
     found = {}
     for *values, chain in rows:
         row = ChangeRow(*values)
-        row = replace(row, is_exact=bool(row.is_exact))  # the chain is made over the tailer's values, and MySQL has no booleans
+        row = row._replace(is_exact=bool(row.is_exact))  # the chain is made over the tailer's values, and MySQL has no booleans
         found[row.version] = StoredChange(row, chain)
     return found
 

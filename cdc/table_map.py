@@ -19,6 +19,7 @@ from schema.errors import Halt
 
 if TYPE_CHECKING:
     from cdc.row_code import RowReader
+    from schema.tables import Table
 
 TINY: Final = 1
 SHORT: Final = 2
@@ -120,10 +121,16 @@ class TableMap:
     """The same with JSON as its bytes, for partial updates."""
     row_heads: dict[int, bytes] = field(init=False, default_factory=dict, repr=False)
     """Heads of row events that were found good, by event type."""
+    declared: Table | None = field(init=False, default=None, repr=False)
+    """Whose images its rows are read as."""
 
     def __post_init__(self) -> None:
         self.names = tuple(column.name for column in self.columns)
         self.index = {name: index for index, name in enumerate(self.names)}
+
+    def declare(self, table: Table) -> None:
+        """Have its rows read as images of a declared table."""
+        self.declared = table
 
 
 def read_table_name(body: bytes) -> tuple[str, str]:

@@ -34,6 +34,7 @@ from schema.connect import ACCESS_DENIED, UNKNOWN_DATABASE, open_connection
 from schema.errors import Halt, LeaseLost, Retry, StartError, TailerError
 from schema.logs import get_logger
 from schema.settings import MySQLAddress, Settings
+from schema.tables import TABLES
 
 log = get_logger(__name__)
 
@@ -154,7 +155,7 @@ class Tailer:
             start=state.gtid_set,
             heartbeat_seconds=self._settings.tailer_heartbeat_seconds,
             name=self._address.database,
-            on_wait=lease.keep,
+            on_wait=lambda: _keep(lease, follower),
         )
         log.info("running", head=state.head, epoch=state.epoch, gtid_set=str(state.gtid_set), fencing_token=state.fencing_token)
         follower = Follower(connection, self._settings, state, self._appended)
@@ -168,6 +169,7 @@ class Tailer:
             if time.monotonic() - began > self._backoff_seconds:
                 self._backoff_seconds = BACKOFF_SECONDS_MIN
             if problem.code == "server_id_conflict":
+                follower.settle()
                 lease.check()  # a successor's stream ends ours: then the lease is gone too, and this is no conflict
             raise
         finally:
@@ -180,9 +182,9 @@ class Tailer:
         log.info("stopped", head=follower.state.head)
 
     def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
-        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained):
+        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained, TABLES):
             follower.take(item)
-            lease.keep()
+            _keep(lease, follower)
             if self._stopped.is_set():
                 return
 
@@ -227,6 +229,13 @@ class Tailer:
         except (pymysql.err.MySQLError, OSError) as problem:
             log.warning("halt_not_recorded", error=type(problem).__name__)
         log.error("halted", code=halt.code, reason=halt.message, hint=halt.hint, details=halt.details)
+
+
+def _keep(lease: Lease, follower: Follower) -> None:
+    """Let the server hear of us where it does not anyway; what kept the last batch from being stored is raised here, too."""
+    if not follower.is_storing:
+        follower.settle()
+        lease.keep()
 
 
 def _refused_at_start(problem: pymysql.err.OperationalError) -> StartError:

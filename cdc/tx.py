@@ -10,7 +10,8 @@ What the items become is `tailer.py` and `derive.py`; whether a DDL matters, too
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from cdc import events as e
@@ -22,6 +23,7 @@ from cdc.held_rows import XA_HELD_BYTES_MAX, HeldRows, Prepared
 from cdc.query_event import Query, Statement, parse_query
 from cdc.table_map import TableMap, parse_table_map, read_table_name
 from schema.errors import Halt
+from schema.tables import Table
 
 TABLE_MAPS_MAX: Final = 2_000
 """Table maps remembered by their bytes; more tables than that cost a parse again."""
@@ -87,13 +89,15 @@ def assemble(
     database: str,
     tables_wanted: Callable[[str, str], bool],
     is_drained: Callable[[], bool] = lambda: False,
+    declared: Mapping[str, Table] = MappingProxyType({}),
 ) -> Iterator[Item]:
     """Transactions of a stream that starts between two of them.
 
-    `tables_wanted(schema, table)` is asked once for each form of a table; only tables of `database` are asked about.
+    `tables_wanted(schema, table)` is asked once for each form of a table; only tables of `database` are asked about. Rows of the
+    `declared` ones come as images.
     Raises Halt with `gtid`, `file` and `pos` in its details; what `events` raises comes through.
     """
-    assembler = TxAssembler(database, tables_wanted, is_drained)
+    assembler = TxAssembler(database, tables_wanted, is_drained, declared)
     for event in events:
         yield from assembler.feed(event)
 
@@ -102,11 +106,16 @@ class TxAssembler:
     """The state between events. One stream, one assembler: a new connection starts with a new one."""
 
     def __init__(
-        self, database: str, tables_wanted: Callable[[str, str], bool], is_drained: Callable[[], bool] = lambda: False
+        self,
+        database: str,
+        tables_wanted: Callable[[str, str], bool],
+        is_drained: Callable[[], bool] = lambda: False,
+        declared: Mapping[str, Table] = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._tables_wanted = tables_wanted
         self._is_drained = is_drained
+        self._declared = declared
         self._known_maps: dict[bytes, TableMap | None] = {}
         self._checkpoint_maps: set[bytes] = set()
         self._prepared: dict[str, Prepared] = {}
@@ -135,7 +144,7 @@ class TxAssembler:
         self._xid: str | None = None
         self._held: list[HeldRows] = []
         self._held_bytes = 0
-        self._statement: str | None = None
+        self._statement: bytes | None = None
         self._maps: dict[bytes, TableMap | None] = {}
         self._rows_given = 0
         self._savepoints: dict[str, int] = {}
@@ -253,13 +262,15 @@ class TxAssembler:
             if table == CHECKPOINT_TABLE:
                 self._checkpoint_maps.add(key)
             found = self._known_maps[key] = parse_table_map(body) if is_wanted else None
+            if found is not None and table in self._declared:
+                found.declare(self._declared[table])
         self._maps[table_id(body)] = found
         self._tables_seen += 1
         self._checkpoints_seen += key in self._checkpoint_maps
         return ()
 
     def _rows_query(self, event: RawEvent) -> Iterable[Item]:
-        self._statement = event.body[1:].decode("utf-8", "replace")  # the length byte before it wraps at 256
+        self._statement = event.body  # text only where a synced table's rows follow: the tailer's own statements are long
         return ()
 
     def _rows(self, event: RawEvent) -> Iterable[Item]:
@@ -283,11 +294,15 @@ class TxAssembler:
         if table is None:
             return ()
         if self._xid is not None:
-            self._hold(HeldRows(table, event, self._statement))
+            self._hold(HeldRows(table, event, self._text()))
             return ()
-        rows = Rows(table.table, table, self._statement, decode_rows(table, event))
+        rows = Rows(table.table, table, self._text(), decode_rows(table, event))
         self._rows_given += len(rows.changes)
         return (rows,)
+
+    def _text(self) -> str | None:
+        body = self._statement
+        return body[1:].decode("utf-8", "replace") if body is not None else None  # the length byte before it wraps at 256
 
     def _hold(self, held: HeldRows) -> None:
         self._rows_given += 1

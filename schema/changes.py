@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Operation(StrEnum):
@@ -36,8 +37,7 @@ class Origin:
 EXTERNAL = Origin(OriginKind.EXTERNAL)
 
 
-@dataclass(frozen=True, slots=True)
-class RecordChange:
+class RecordChange(NamedTuple):
     """One change before it has a version: `data`, `sealed` and `before` are JSON text, ready to send."""
 
     company_id: int

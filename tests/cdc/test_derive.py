@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cdc.derive import derive_changes
-from schema.changes import Operation
+from cdc.images import image_of
+from schema.changes import Operation, RecordChange
 from schema.errors import Halt
 from schema.tables import TABLES, Table
 
@@ -27,14 +28,20 @@ def image(table: Table, **more: Any) -> dict[str, Any]:
 PARTIES, BANKS, COMPANIES = TABLES["parties"], TABLES["payment_accounts"], TABLES["companies"]
 
 
+def derived(table: Table, before: Any, after: Any, commit_time_us: int) -> list[RecordChange]:
+    """The changes of two rows as the decoder gives them."""
+    old, new = (image_of(table, row) if row is not None else None for row in (before, after))
+    return derive_changes(table, old, new, commit_time_us)
+
+
 def told(table: Table, before: Any, after: Any) -> list[tuple[int, Operation, dict[str, Any]]]:
     """Company, operation and data of each change."""
-    return [(c.company_id, c.operation, json.loads(c.data)) for c in derive_changes(table, before, after, TIME_US)]
+    return [(c.company_id, c.operation, json.loads(c.data)) for c in derived(table, before, after, TIME_US)]
 
 
 def test_an_insert_is_the_row_in_wire_form_columns_in_order() -> None:
     row = image(PARTIES, name="Ann", credit_limit="12.50", is_active=1)
-    [change] = derive_changes(PARTIES, None, row, TIME_US)
+    [change] = derived(PARTIES, None, row, TIME_US)
     data = json.loads(change.data)
     assert (change.operation, change.company_id, change.record_id, change.is_deleted) == (Operation.INSERT, 3, 7, False)
     assert list(data) == [column.name for column in PARTIES.columns]
@@ -43,7 +50,7 @@ def test_an_insert_is_the_row_in_wire_form_columns_in_order() -> None:
 
 
 def test_an_update_keeps_what_the_changed_columns_were() -> None:
-    [change] = derive_changes(PARTIES, image(PARTIES, name="Ann", phone="1"), image(PARTIES, name="Bob", phone="1"), TIME_US)
+    [change] = derived(PARTIES, image(PARTIES, name="Ann", phone="1"), image(PARTIES, name="Bob", phone="1"), TIME_US)
     assert change.operation is Operation.UPDATE
     assert json.loads(change.before or "") == {"name": "Ann"}
 
@@ -66,14 +73,14 @@ def test_a_hard_delete_is_a_delete_deleted_at_its_commit() -> None:
 def test_an_edit_of_a_deleted_row_stays_a_delete_and_a_row_born_deleted_is_one() -> None:
     [(_, operation, _)] = told(PARTIES, image(PARTIES, deleted_at=DELETED), image(PARTIES, deleted_at=DELETED, phone="1"))
     assert operation is Operation.DELETE
-    [change] = derive_changes(PARTIES, None, image(PARTIES, deleted_at=DELETED), TIME_US)
+    [change] = derived(PARTIES, None, image(PARTIES, deleted_at=DELETED), TIME_US)
     assert change.operation is Operation.DELETE and change.is_deleted
 
 
 @pytest.mark.parametrize("moved", [{"company_id": 4}, {"id": 8}, {"company_id": 4, "id": 8}])
 def test_a_row_that_moves_leaves_without_new_values_and_arrives_without_old_ones(moved: dict[str, int]) -> None:
     before, after = image(PARTIES, name="old"), image(PARTIES, name="new", **moved)
-    left, entered = derive_changes(PARTIES, before, after, TIME_US)
+    left, entered = derived(PARTIES, before, after, TIME_US)
     assert (left.company_id, left.record_id, left.operation) == (3, 7, Operation.DELETE)
     assert (entered.company_id, entered.record_id) == (after["company_id"], after["id"])
     assert entered.operation is Operation.INSERT and entered.before is None
@@ -82,17 +89,17 @@ def test_a_row_that_moves_leaves_without_new_values_and_arrives_without_old_ones
 
 
 def test_a_company_is_its_own_scope() -> None:
-    [change] = derive_changes(COMPANIES, None, image(COMPANIES, name="Books"), TIME_US)
+    [change] = derived(COMPANIES, None, image(COMPANIES, name="Books"), TIME_US)
     assert (change.company_id, change.record_id) == (7, 7)
 
 
 def test_restricted_columns_are_sealed_and_private_ones_nowhere() -> None:
     row = image(BANKS, account_name="Main", account_number="123", ifsc_code=None)
-    [change] = derive_changes(BANKS, image(BANKS, account_number="122"), row, TIME_US)
+    [change] = derived(BANKS, image(BANKS, account_number="122"), row, TIME_US)
     assert json.loads(change.sealed or "") == {"account_number": "123", "ifsc_code": None}
     assert "account_number" not in change.data and "122" not in f"{change.data}{change.before}"
     users = TABLES["users"]
-    [change] = derive_changes(users, image(users, login_id=1), image(users, login_id=2), TIME_US)
+    [change] = derived(users, image(users, login_id=1), image(users, login_id=2), TIME_US)
     assert "login_id" not in f"{change.data}{change.sealed}{change.before}"
 
 
@@ -106,4 +113,4 @@ def test_an_image_without_a_declared_column_halts(is_before: bool) -> None:
     whole, part = image(PARTIES), image(PARTIES)
     del part["phone"]
     with pytest.raises(Halt, match="phone"):
-        derive_changes(PARTIES, part if is_before else whole, whole if is_before else part, TIME_US)
+        derived(PARTIES, part if is_before else whole, whole if is_before else part, TIME_US)

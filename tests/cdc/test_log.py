@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -178,7 +177,7 @@ def test_what_a_crash_left_above_the_head_is_trimmed_and_the_versions_are_given_
 
 def test_a_batch_that_mysql_refuses_writes_nothing_of_it(connection: Connection[Any], state: State, sql: SqlClient) -> None:
     bad = change(2)
-    bad = replace(bad, change=replace(bad.change, table="x" * 100))
+    bad = bad._replace(change=bad.change._replace(table="x" * 100))
     with pytest.raises(Exception, match=r"(?i)data too long"):
         append(connection, state, [tx(change(1)), tx(bad)])
     connection.rollback()
@@ -196,7 +195,7 @@ def test_a_tx_that_was_appended_is_refused_a_second_time(connection: Connection[
 
 def test_a_maker_stays_with_the_record_and_an_origin_with_its_tx(connection: Connection[Any], state: State, sql: SqlClient) -> None:
     device = Origin(OriginKind.DEVICE, 7, "till-1")
-    made = replace(change(1, Operation.INSERT), maker=("till-1", "temp_1"), is_exact=True)
+    made = change(1, Operation.INSERT)._replace(maker=("till-1", "temp_1"), is_exact=True)
     state = append(connection, state, [tx(made, origin=device)])
     append(connection, state, [tx(change(1))])
     rows = sql.rows("SELECT origin, origin_id, origin_device_id, is_exact, device_id, local_id FROM sync_changes ORDER BY version")

@@ -179,8 +179,8 @@ WHO_SEES_AND_TOUCHES = (
         "private-columns-stay-out-of-the-log",
         SEEN,
         "cdc/derive.py",
-        "        data=wire_json(row, table.public),",
-        "        data=wire_json(row, table.columns),",
+        "_Part(table, table.public)",
+        "_Part(table, table.columns)",
         f"{DERIVE}_restricted_columns_are_sealed_and_private_ones_nowhere",
     ),
     guard(

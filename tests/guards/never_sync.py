@@ -342,7 +342,7 @@ RESURRECTED_RECORDS = (
         "an-edited-tombstone-stays-one",
         RESURRECTED,
         "cdc/derive.py",
-        "Operation.DELETE if is_deleted else operation",
+        "operation if after[form.deleted] is None else Operation.DELETE",
         "operation",
         "tests/cdc/test_derive.py::test_an_edit_of_a_deleted_row_stays_a_delete_and_a_row_born_deleted_is_one",
     ),

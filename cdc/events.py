@@ -56,6 +56,19 @@ ROWS_EVENTS: Final = frozenset(
     }
 )
 
+WITHOUT_MEANING: Final = (
+    INTVAR,
+    RAND,
+    USER_VAR,
+    BEGIN_LOAD_QUERY,
+    APPEND_BLOCK,
+    DELETE_FILE,
+    IGNORABLE,
+    TRANSACTION_CONTEXT,
+    VIEW_CHANGE,
+)
+"""Parts of statements in text form, whose QUERY event decides, and of group replication, which carry no rows."""
+
 HEADER_BYTES: Final = 19
 FLAG_ARTIFICIAL: Final = 0x20
 """Made by the server for the stream; not in the file."""

@@ -134,7 +134,7 @@ class TxAssembler:
             e.HEARTBEAT_V2: self._heartbeat,
             **dict.fromkeys(e.ROWS_EVENTS, self._rows),
             **dict.fromkeys((e.ROTATE, e.STOP, e.FORMAT_DESCRIPTION, e.PREVIOUS_GTIDS), self._file_boundary),
-            **dict.fromkeys(_WITHOUT_MEANING, _nothing),
+            **dict.fromkeys(e.WITHOUT_MEANING, _nothing),
         }
         self._reset()
 
@@ -391,17 +391,3 @@ class TxAssembler:
 
 def _nothing(event: RawEvent) -> Iterable[Item]:
     return ()
-
-
-_WITHOUT_MEANING: Final = (
-    e.INTVAR,
-    e.RAND,
-    e.USER_VAR,
-    e.BEGIN_LOAD_QUERY,
-    e.APPEND_BLOCK,
-    e.DELETE_FILE,
-    e.IGNORABLE,
-    e.TRANSACTION_CONTEXT,
-    e.VIEW_CHANGE,
-)
-"""Parts of statements in text form, whose QUERY event decides, and of group replication, which carry no rows."""

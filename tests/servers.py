@@ -52,10 +52,11 @@ class Database:
 
 
 class Stack:
-    """The session's servers. `mysql` and `redis` are None where they are not embedded."""
+    """The session's servers. `mysql` and `redis` are None where they are not embedded; `options` are the embedded mysqld's."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: Mapping[str, str | int] | None = None) -> None:
         self.directory = directory
+        self._options = dict(options or {})
         self.mysql: MySQLServer | None = None
         self.redis: RedisServer | None = None
         self.mysql_url = os.environ.get("MYSQL_URL", "")
@@ -70,7 +71,7 @@ class Stack:
             if not self.mysql_url and has_docker:
                 self.mysql_url = self._start_mysql_container()
             elif not self.mysql_url:
-                self.mysql = undo.enter_context(self.private_mysql("mysql"))
+                self.mysql = undo.enter_context(self.private_mysql("mysql", self._options))
                 self.mysql_url = self.mysql.url
             if not self.redis_url and has_docker:
                 self.redis_url = self._start_redis_container()

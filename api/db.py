@@ -68,6 +68,8 @@ class Session:
         self._seen = seen
         self.head_floor = seen.version
         """The head that was known before this session saw anything: what it reads is not below it."""
+        self.id_step: int | None = None
+        """By how much MySQL steps from one AUTO_INCREMENT value to the next; None until somebody asked."""
 
     @property
     def is_lost(self) -> bool:

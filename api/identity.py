@@ -51,13 +51,10 @@ async def find_identities(session: Session, install: Install, keys: Iterable[Loc
     return found
 
 
-async def store_identities(session: Session, install: Install, identities: Mapping[LocalKey, RecordIdentity]) -> None:
+async def store_identities(session: Session, install: Install, records: Mapping[LocalKey, int], origin_id: int) -> None:
     """Store new identities in the transaction of their rows. Raises DuplicateKey where one exists."""
-    if not identities:
-        return
-    rows = [
-        (install.company_id, install.device_id, install.install_id, *key, identity.record_id, identity.origin_id)
-        for key, identity in identities.items()
-    ]
-    sql = _STORE.format(rows=", ".join("(%s, %s, %s, %s, %s, %s, %s)" for _ in rows))
-    await session.execute(sql, [value for row in rows for value in row])
+    rows = [(install.company_id, install.device_id, install.install_id, *key, record, origin_id) for key, record in records.items()]
+    for start in range(0, len(rows), _KEYS_PER_QUERY_MAX):
+        part = rows[start : start + _KEYS_PER_QUERY_MAX]
+        sql = _STORE.format(rows=", ".join("(%s, %s, %s, %s, %s, %s, %s)" for _ in part))
+        await session.execute(sql, [value for row in part for value in row])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from api.base_image import Record
 from api.db import Session
 from schema.values import us_from_rfc3339
 
@@ -44,13 +44,24 @@ SELECT 1 FROM sync_pushed p LEFT JOIN sync_tx t ON t.origin_id = p.origin_id
 WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = %s AND p.is_change AND t.tx IS NULL LIMIT 1
 """
 
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Which record of which company, and the device that asks."""
+
+    company_id: int
+    table: str
+    record_id: int
+    device_id: str
+
+
 Edit = tuple[int, str, str]
 """When, by which device, under which local id: the order in which edits win."""
 
 
 async def is_latest(session: Session, record: Record, base_version: int, row: Mapping[str, Any], edit: Edit) -> bool:
     """Tell whether `edit` is later than all that others did to the record since `base_version`; `row` is the record as it is."""
-    key = (record.company_id, record.table.name, record.record_id)
+    key = (record.company_id, record.table, record.record_id)
     others: list[Edit] = []
     pushed = await session.fetch_one(_PUSHED_BY_OTHERS, (*key, record.device_id, base_version))
     if pushed is not None:

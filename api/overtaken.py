@@ -8,7 +8,7 @@ A reference sent as a number that came to another one is not exact either: a cli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from api.deliveries import NEWER_THAN_ALL
@@ -18,22 +18,15 @@ from schema.columns import Access
 from schema.tables import RESERVED, TABLES
 from schema.values import is_same
 
-_NEWEST = "SELECT table_name, record_id, version FROM sync_live WHERE company_id = %s AND (table_name, record_id) IN ({marks})"
-_REDELIVERED = """
-SELECT DISTINCT table_name, record_id FROM sync_redeliveries
-WHERE company_id = %s AND device_id = %s AND (table_name, record_id) IN ({marks})
-"""
-KEYS_PER_QUERY_MAX = 500
-
 Key = tuple[str, int]
 """table, record_id."""
 
 
-async def mark_overtaken(context: PushContext, verdicts: Sequence[Verdict]) -> list[Verdict]:
+def mark_overtaken(context: PushContext, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return the verdicts, those of overtaken records as not exact, and told where the row is not all that was sent."""
     verdicts = [replace(v, is_exact=False) if v.is_exact and _is_renumbered(v) else v for v in verdicts]
     keys = {key for verdict in verdicts if (key := _asked(verdict)) is not None}
-    given = await _find_given(context, sorted(keys)) if keys else {}
+    given = _find_given(context, keys) if keys else {}
     return [_marked(context, v) if _is_overtaken(v, given) else v for v in verdicts] if given else verdicts
 
 
@@ -57,24 +50,18 @@ def _is_overtaken(verdict: Verdict, given: Mapping[Key, int]) -> bool:
     return key is not None and key in given and (base is None or base < given[key])
 
 
-async def _find_given(context: PushContext, keys: Sequence[Key]) -> dict[Key, int]:
+def _find_given(context: PushContext, keys: Collection[Key]) -> dict[Key, int]:
     """Of these records, those the device was given after the oldest of the cursors at which it may have changed them, and which
     version; of a redelivery, whose version is not known here, one that is newer than any.
     """
     windows = {table: context.deliveries.base_cursors(table, context.last_version) for table in {table for table, _ in keys}}
-    keys = [key for key in keys if windows[key[0]]]
     found: dict[Key, int] = {}
-    for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
-        part = keys[start : start + KEYS_PER_QUERY_MAX]
-        marks = ", ".join("(%s, %s)" for _ in part)
-        names = [value for key in part for value in key]
-        company_id = context.scope.company_id
-        for table, record_id, version in await context.session.fetch_all(_NEWEST.format(marks=marks), (company_id, *names)):
-            if windows[table][-1] < version <= windows[table][0]:
-                found[table, record_id] = version
-        again = (company_id, context.install.device_id, *names)
-        redelivered = await context.session.fetch_all(_REDELIVERED.format(marks=marks), again)
-        found |= dict.fromkeys(redelivered, NEWER_THAN_ALL)
+    for table, record_id in keys:
+        window, newest = windows[table], context.past.of(table, record_id).newest
+        if window and (table, record_id) in context.past.redelivered:
+            found[table, record_id] = NEWER_THAN_ALL
+        elif window and newest is not None and window[-1] < newest <= window[0]:
+            found[table, record_id] = newest
     return found
 
 

@@ -9,36 +9,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from api.answers import json_answer
 from api.auth import authenticate
-from api.bookkeeping import BALANCED, Bookkeeping, transaction_of
+from api.bookkeeping import Bookkeeping
 from api.db import Session
 from api.delivery_store import lock_deliveries, read_deliveries, seen_by, store_deliveries
 from api.devices import lock_device
 from api.edit_time import edited_at_us, read_clock_lead_us
-from api.identity import Install, find_identities
+from api.identity import Install, find_identities, store_identities
 from api.keys import DATABASE, SETTINGS
 from api.origins import open_origin
 from api.overtaken import mark_overtaken
 from api.past import Forks
 from api.push_answer import answer_push
-from api.push_apply import apply_run
-from api.push_context import PushContext, existing_id
-from api.push_plan import plan_groups, referenced_keys, split_runs
+from api.push_context import PushContext
+from api.push_groups import apply_groups
+from api.push_past import read_push_past
+from api.push_plan import referenced_keys
 from api.push_request import PushedChange, PushRequest, parse_push
 from api.push_rows import lock_push_rows
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
+from api.push_writes import PushWrites
 from api.requests import read_json_object, request_id
 from api.scope import Scope, scope_of
-from api.verdicts import Refused, Status, Verdict, refusal, refused_by
+from api.verdicts import Verdict
 from api.writes import hold_company
 from schema.changes import OriginKind
-from schema.rules import Breach
 from schema.tables import TABLES
 
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
@@ -82,14 +83,29 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
-    past = deliveries, push.last_version, Forks(session)
-    context = PushContext(session, scope, install, push.changes, origin_id, *past, rows, times, books)
-    verdicts = await mark_overtaken(context, await _apply_groups(context, push.changes))
+    past = await read_push_past(session, install, push.changes, rows, deliveries, push.last_version)
+    context = PushContext(
+        session=session,
+        scope=scope,
+        install=install,
+        changes=push.changes,
+        origin_id=origin_id,
+        deliveries=deliveries,
+        last_version=push.last_version,
+        forks=Forks(session),
+        rows=rows,
+        past=past,
+        edited_at_us=times,
+        books=books,
+        writes=PushWrites(session, scope.company_id),
+    )
+    verdicts = mark_overtaken(context, await apply_groups(context))
     told: dict[str, set[int]] = {}
     for verdict in verdicts:
         if verdict.is_told and verdict.record_id is not None:
             told.setdefault(verdict.change.table, set()).add(verdict.record_id)
     server_rows = await rows.read_again(told)
+    await store_identities(session, install, rows.named(), origin_id)
     await store_pushed(context, verdicts)
     await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
@@ -114,71 +130,6 @@ def _edited_at_us(change: PushedChange, lead_us: int, now_us: int) -> int:
     if change.first_try is not None:
         return change.first_try.edited_at_us
     return edited_at_us(change.timestamp, lead_us=lead_us, now_us=now_us)
-
-
-async def _apply_groups(context: PushContext, changes: tuple[PushedChange, ...]) -> list[Verdict]:
-    """Return the verdicts in the order sent."""
-    verdicts: list[Verdict] = []
-    alone: list[PushedChange] = []
-    for group in [*plan_groups(changes), []]:
-        if len(group) == 1 and group[0].table not in BALANCED:
-            alone += group
-            continue
-        for run in split_runs(alone):
-            verdicts += await apply_run(context, run)
-        alone = []
-        verdicts += await _apply_group(context, group)
-    return sorted(verdicts, key=lambda verdict: verdict.change.seq)
-
-
-async def _apply_group(context: PushContext, group: list[PushedChange]) -> list[Verdict]:
-    """Apply changes together or not at all."""
-    if not group:
-        return []
-    mark = context.rows.mark()
-    await context.session.execute("SAVEPOINT push_group")
-    verdicts: list[Verdict] = []
-    for run in split_runs(group):
-        verdicts += await apply_run(context, run)
-        if any(verdict.status.is_refusal for verdict in verdicts):
-            break
-    else:
-        verdicts = await _balanced(context, verdicts)
-    if not any(verdict.status.is_refusal for verdict in verdicts):
-        await context.session.execute("RELEASE SAVEPOINT push_group")
-        return verdicts
-    await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
-    context.rows.undo_to(mark)
-    return [await _undone(context, change, verdicts) for change in group]
-
-
-async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
-    """Judge the transactions that a group touched: what belongs to one that does not balance is refused."""
-    touched: dict[int, int] = {}
-    for verdict in verdicts:
-        table = TABLES.get(verdict.change.table)
-        row = context.rows.get(table, verdict.record_id) if table is not None else None
-        transaction = transaction_of(table, row) if table is not None and row is not None and verdict.is_change else None
-        if transaction is not None:
-            touched[verdict.change.seq] = transaction
-    breaches = await context.books.check_transactions(touched.values())
-    return [_breached(v, breaches[touched[v.change.seq]]) if touched.get(v.change.seq) in breaches else v for v in verdicts]
-
-
-def _breached(verdict: Verdict, breach: Breach) -> Verdict:
-    return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
-
-
-async def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
-    """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
-    own = next((verdict for verdict in verdicts if verdict.change is change), None)
-    if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
-        return replace(own, is_change=False)
-    cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
-    record_id = await existing_id(context, change)
-    message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
-    refused = Refused("group_refused", message, is_retryable=cause.is_retryable, details={"refused_by": cause.change.seq})
-    return refusal(change, refused, record_id=record_id)
 
 
 def _own_key(change: PushedChange) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[V
         try:
             table = _check(context.scope, change)
         except Refused as refused:
-            verdicts[change.seq] = await _refused(context, change, refused)
+            verdicts[change.seq] = _refused(context, change, refused)
     if table is not None:
         for verdict in await insert_records(context, table, [change for change in run if change.seq not in verdicts]):
             verdicts[verdict.change.seq] = verdict
@@ -44,14 +44,14 @@ async def _apply(context: PushContext, change: PushedChange) -> Verdict:
     try:
         table = _check(context.scope, change)
     except Refused as refused:
-        return await _refused(context, change, refused)
+        return _refused(context, change, refused)
     record_id = None
     try:
         if change.operation == Operation.INSERT:
             return (await insert_records(context, table, [change]))[0]
         target = target_id(change, context.rows.references.records)
         if target is None or context.rows.get(table, target) is None:
-            return await _of_missing(context, table, change, target)
+            return _of_missing(context, table, change, target)
         record_id = target
         if change.operation == Operation.UPDATE:
             return await update_record(context, table, change, record_id)
@@ -60,9 +60,9 @@ async def _apply(context: PushContext, change: PushedChange) -> Verdict:
         return refusal(change, refused, record_id=record_id)
 
 
-async def _refused(context: PushContext, change: PushedChange, refused: Refused) -> Verdict:
+def _refused(context: PushContext, change: PushedChange, refused: Refused) -> Verdict:
     """Refused before its row was looked at: the device is told the row all the same, else it would believe what it sent."""
-    return refusal(change, refused, record_id=await existing_id(context, change))
+    return refusal(change, refused, record_id=existing_id(context, change))
 
 
 def _check(scope: Scope, change: PushedChange) -> Table:
@@ -83,9 +83,9 @@ def _check(scope: Scope, change: PushedChange) -> Table:
     return table
 
 
-async def _of_missing(context: PushContext, table: Table, change: PushedChange, record_id: int | None) -> Verdict:
+def _of_missing(context: PushContext, table: Table, change: PushedChange, record_id: int | None) -> Verdict:
     """The row is not there: it was removed by plain SQL, or it was never known here."""
-    was_here = record_id is not None and await was_ever_here(context, table, record_id)
+    was_here = record_id is not None and was_ever_here(context, table, record_id)
     if change.operation == Operation.DELETE:
         return Verdict(change, Status.NOOP, record_id=record_id if was_here else None, values=change.data)
     if was_here:

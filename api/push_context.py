@@ -13,14 +13,14 @@ from api.deliveries import Deliveries
 from api.duplicates import duplicate_refusal
 from api.identity import Install
 from api.past import Forks
+from api.push_past import PushPast
 from api.push_request import PushedChange
 from api.push_rows import PushRows, Row, target_id
+from api.push_writes import PushWrites
 from api.references import Unresolved
 from api.scope import Scope
 from api.verdicts import Refused, refused_by
 from schema.tables import TABLES, Table
-
-_KNOWN_RECORD = "SELECT 1 FROM sync_live WHERE company_id = %s AND table_name = %s AND record_id = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,10 @@ class PushContext:
     last_version: int | None
     forks: Forks
     rows: PushRows
+    past: PushPast
     edited_at_us: Mapping[int, int]
     books: Bookkeeping
+    writes: PushWrites
 
 
 def cleaned_data(
@@ -73,13 +75,12 @@ async def check_rules(context: PushContext, table: Table, before: Row | None, af
         raise refused_by(breach)
 
 
-async def was_ever_here(context: PushContext, table: Table, record_id: int) -> bool:
+def was_ever_here(context: PushContext, table: Table, record_id: int) -> bool:
     """Whether the company once had a row that is gone now: removed by plain SQL, it stands in the change log as deleted."""
-    params = (context.scope.company_id, table.name, record_id)
-    return await context.session.fetch_one(_KNOWN_RECORD, params) is not None
+    return context.past.of(table.name, record_id).newest is not None
 
 
-async def existing_id(context: PushContext, change: PushedChange) -> int | None:
+def existing_id(context: PushContext, change: PushedChange) -> int | None:
     """Return the record of a change that was refused before its row was looked at, where there is one, or once was, that this user
     may read.
     """
@@ -93,7 +94,7 @@ async def existing_id(context: PushContext, change: PushedChange) -> int | None:
         record_id = change.record_id
     if record_id is None:
         return None
-    is_known = context.rows.get(table, record_id) is not None or await was_ever_here(context, table, record_id)
+    is_known = context.rows.get(table, record_id) is not None or was_ever_here(context, table, record_id)
     return record_id if is_known else None
 
 

@@ -16,16 +16,6 @@ from api.push_rows import target_id
 from api.verdicts import Status
 from schema.tables import Table
 
-_READ_SAME = """
-SELECT id, status, code, is_change, edited_at_us FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND fingerprint = %s ORDER BY id
-"""
-_READ_LATER = """
-SELECT fingerprint, edited_at_us FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND is_change AND id > %s ORDER BY id LIMIT %s
-"""
-LATER_MAX = 1000
-
 
 class Earlier(StrEnum):
     """What became of this very change when it was sent before."""
@@ -36,21 +26,19 @@ class Earlier(StrEnum):
     REFUSED = "refused"
 
 
-async def read_earlier(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Earlier:
+def read_earlier(context: PushContext, table: Table, change: PushedChange, record_id: int) -> Earlier:
     """Return what became of the change. Without a timestamp nothing tells a retry from the same edit made again."""
     if change.timestamp is None or context.rows.said(table, record_id):
         return Earlier.NEVER
-    key = (context.scope.company_id, table.name, record_id, context.install.device_id)
-    for pushed_id, status, code, is_change, edited_at_us in await context.session.fetch_all(
-        _READ_SAME, (*key, change.fingerprint())
-    ):
-        if status == Status.CONFLICT and code == "changed":
+    key = (table.name, record_id)
+    for earlier in context.past.tries.get((key, change.fingerprint()), ()):
+        if earlier.status == Status.CONFLICT and earlier.code == "changed":
             return Earlier.REFUSED
-        if is_change:
-            later = await context.session.fetch_all(_READ_LATER, (*key, pushed_id, LATER_MAX))
-            is_past = all(later_us is not None and later_us > (edited_at_us or 0) for _, later_us in later)
-            if is_past or _repeats(context, table, change, record_id, [bytes(fingerprint) for fingerprint, _ in later]):
-                return Earlier.MERGED if status == Status.MERGED else Earlier.APPLIED
+        if earlier.is_change:
+            later = context.past.later_than(key, earlier.id)
+            is_past = all(other.edited_at_us is not None and other.edited_at_us > (earlier.edited_at_us or 0) for other in later)
+            if is_past or _repeats(context, table, change, record_id, [bytes(other.fingerprint) for other in later]):
+                return Earlier.MERGED if earlier.status == Status.MERGED else Earlier.APPLIED
     return Earlier.NEVER
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from api.base_image import Base, Record, find_base
+from api.base_image import Base, find_base
 from api.cleaning import Cleaned, clean
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed
 from api.exactness import compared_columns, is_as_sent, is_exact
-from api.latest import is_latest
+from api.latest import Record, is_latest
 from api.merge import Edits, Outcome, Resolution, compare, resolve
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, translated
 from api.push_earlier import Earlier, read_earlier
 from api.push_request import PushedChange
 from api.push_rows import Row
 from api.verdicts import Refused, Status, Verdict
-from api.writes import delete_row, update_row
 from schema.tables import Policy, Table
 from schema.values import is_same
 
@@ -41,13 +40,13 @@ async def delete_record(context: PushContext, table: Table, change: PushedChange
     columns = compared_columns(table, context.scope)
     sent = {n: v for n, v in clean(table, context.scope, change.data, is_insert=False).values.items() if n in columns}
     base = (await _base(context, table, change, record_id, sent)).row
-    earlier = await read_earlier(context, table, change, record_id)
+    earlier = read_earlier(context, table, change, record_id)
     if earlier in (Earlier.APPLIED, Earlier.MERGED):
         return Verdict(change, Status.NOOP, record_id=record_id, values=sent, base=base, is_told=True)
     if earlier is Earlier.REFUSED or base is None or compare(columns, base, row, {}).is_changed_by_others:
         return replace(_conflict(change, record_id, "changed", "others changed the record since"), values=sent, base=base)
     await check_rules(context, table, row, None)
-    await delete_row(context.session, table, context.scope.company_id, record_id)
+    await context.writes.delete(table, record_id)
     context.rows.put(table, record_id, {**row, "deleted_at": ""}, sent)
     cleaned = Cleaned(values=sent)
     return Verdict(
@@ -69,7 +68,7 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
     base = await _base(context, table, change, record_id, sent)
     edits = compare(columns, base.row, row, sent)
     resolution = resolve(table.policy, edits, is_later=await _is_later(context, table, change, record_id, base, edits))
-    earlier = await read_earlier(context, table, change, record_id)
+    earlier = read_earlier(context, table, change, record_id)
     if earlier is Earlier.REFUSED and edits.device:
         resolution = Resolution(Outcome.REFUSED, {}, resolution.fields)
     elif earlier in (Earlier.APPLIED, Earlier.MERGED):
@@ -81,7 +80,7 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
         await check_permission(context, table, row, resolution.values)
         await check_rules(context, table, row, {**row, **resolution.values})
         try:
-            await update_row(context.session, table, context.scope.company_id, record_id, resolution.values)
+            await context.writes.update(table, record_id, resolution.values)
         except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
             raise await translated(context, table, {**row, **resolution.values}, problem) from problem
         context.rows.put(table, record_id, {**row, **resolution.values}, sent)
@@ -107,7 +106,6 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
 async def _base(context: PushContext, table: Table, change: PushedChange, record_id: int, sent: Row) -> Base:
     row = context.rows.get(table, record_id)
     assert row is not None
-    record = _record(context, table, record_id)
     cursors: int | tuple[int, ...]
     if change.base_version is not None:
         cursors = change.base_version
@@ -116,9 +114,9 @@ async def _base(context: PushContext, table: Table, change: PushedChange, record
     if await _is_of_lost_past(context, cursors):
         return Base(None, 0)
     said, is_new = context.rows.said(table, record_id), context.rows.first_said(table, record_id) is not None
-    columns = compared_columns(table, context.scope)
+    past, columns = context.past.of(table.name, record_id), compared_columns(table, context.scope)
     since = context.deliveries.held_since(table.name)
-    return await find_base(context.session, record, columns, row, sent, cursors, said, held_since=since, is_new=is_new)
+    return find_base(table, past, columns, row, sent, cursors, said, held_since=since, is_new=is_new)
 
 
 async def _is_of_lost_past(context: PushContext, cursors: int | tuple[int, ...]) -> bool:
@@ -135,11 +133,8 @@ async def _is_later(context: PushContext, table: Table, change: PushedChange, re
     if table.policy is not Policy.LATEST or not edits.is_changed_by_others or row is None:
         return False
     edit = (context.edited_at_us[change.seq], context.install.device_id, change.local_id or "")
-    return await is_latest(context.session, _record(context, table, record_id), base.version, row, edit)
-
-
-def _record(context: PushContext, table: Table, record_id: int) -> Record:
-    return Record(context.scope.company_id, table, record_id, context.install.device_id)
+    record = Record(context.scope.company_id, table.name, record_id, context.install.device_id)
+    return await is_latest(context.session, record, base.version, row, edit)
 
 
 def _conflict(change: PushedChange, record_id: int, code: str, message: str) -> Verdict:

@@ -5,16 +5,13 @@ Rows of one table that come one after the other go into MySQL in one statement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import orjson
 
 from api.cleaning import Cleaned
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed
 from api.exactness import is_as_sent, is_equal, is_exact
-from api.identity import RecordIdentity, store_identities
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, defaults_of, translated, was_ever_here
 from api.push_edit import edit_row
 from api.push_request import PushedChange
@@ -22,11 +19,6 @@ from api.push_rows import Row
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import insert_row, insert_rows
 from schema.tables import WRITER_COLUMN, Table
-
-_FIRST_SENT = """
-SELECT payload FROM sync_pushed
-WHERE company_id = %s AND table_name = %s AND record_id = %s AND device_id = %s AND is_maker = 1 ORDER BY id LIMIT 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +56,7 @@ async def _prepare(context: PushContext, table: Table, change: PushedChange) -> 
     if context.rows.get(table, change.record_id) is not None:
         assert change.record_id is not None
         return await _insert_of_existing(context, table, change, change.record_id)
-    if change.record_id is not None and await was_ever_here(context, table, change.record_id):
+    if change.record_id is not None and was_ever_here(context, table, change.record_id):
         return Verdict(change, Status.DUPLICATE, record_id=change.record_id, values=change.data, is_told=True)
     cleaned = cleaned_data(context, table, change, is_insert=True)
     await check_permission(context, table, None, cleaned.values)
@@ -79,24 +71,22 @@ async def _write(context: PushContext, table: Table, new: Sequence[NewRow]) -> l
             ids = await insert_rows(context.session, table, context.scope.company_id, [row.cleaned.values for row in new])
         except (DuplicateKey, ForeignKeyFailed, DataRefused):
             return [verdict for row in new for verdict in await _write(context, table, [row])]
-        return await _made(context, table, new, ids)
+        return _made(context, table, new, ids)
     if not new:
         return []
     try:
         record_id = await insert_row(context.session, table, context.scope.company_id, new[0].cleaned.values)
     except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
         return [refusal(new[0].change, await translated(context, table, new[0].cleaned.values, problem))]
-    return await _made(context, table, new, [record_id])
+    return _made(context, table, new, [record_id])
 
 
-async def _made(context: PushContext, table: Table, new: Sequence[NewRow], ids: Sequence[int]) -> list[Verdict]:
-    """Store the identities of rows that were just made, and return their verdicts."""
+def _made(context: PushContext, table: Table, new: Sequence[NewRow], ids: Sequence[int]) -> list[Verdict]:
+    """Take over rows that were just made, and return their verdicts."""
     verdicts = []
-    identities = {}
     for made, record_id in zip(new, ids, strict=True):
         assert made.change.local_id is not None
         key = (table.name, made.change.local_id)
-        identities[key] = RecordIdentity(record_id, context.origin_id)
         row: Row = {"id": record_id, "deleted_at": None, **defaults_of(table), **made.cleaned.values}
         context.rows.put(table, record_id, row, made.cleaned.values, made_as=key)
         verdict = Verdict(
@@ -111,7 +101,6 @@ async def _made(context: PushContext, table: Table, new: Sequence[NewRow], ids: 
             is_maker=True,
         )
         verdicts.append(verdict)
-    await store_identities(context.session, context.install, identities)
     return verdicts
 
 
@@ -121,7 +110,7 @@ async def _insert_again(context: PushContext, table: Table, change: PushedChange
     if row is None or row["deleted_at"] is not None:
         return Verdict(change, Status.DUPLICATE, record_id=record_id, values=change.data, is_told=True)
     cleaned = cleaned_data(context, table, change, is_insert=True, record_id=record_id)
-    first = await _first_sent(context, table, record_id)
+    first = _first_sent(context, table, record_id)
     sent = {name: value for name, value in cleaned.values.items() if name != WRITER_COLUMN}
     if first is not None and is_equal(table, first, sent):
         is_told = not is_as_sent(table, row, change, cleaned)
@@ -135,7 +124,6 @@ async def _insert_of_existing(context: PushContext, table: Table, change: Pushed
     row = context.rows.get(table, record_id)
     assert row is not None and change.local_id is not None
     key = (table.name, change.local_id)
-    await store_identities(context.session, context.install, {key: RecordIdentity(record_id, context.origin_id)})
     context.rows.put(table, record_id, row, {}, made_as=key)
     if row["deleted_at"] is not None or change.base_version is None:
         return Verdict(change, Status.DUPLICATE, record_id=record_id, values=change.data, is_told=True)
@@ -144,11 +132,9 @@ async def _insert_of_existing(context: PushContext, table: Table, change: Pushed
     )
 
 
-async def _first_sent(context: PushContext, table: Table, record_id: int) -> dict[str, Any] | None:
+def _first_sent(context: PushContext, table: Table, record_id: int) -> dict[str, Any] | None:
     """What this device sent when it made the record: in this very push, or in an earlier one."""
-    values: dict[str, Any] | None = context.rows.first_said(table, record_id)
+    values: Mapping[str, Any] | None = context.rows.first_said(table, record_id)
     if values is None:
-        params = (context.scope.company_id, table.name, record_id, context.install.device_id)
-        row = await context.session.fetch_one(_FIRST_SENT, params)
-        values = orjson.loads(row[0]) if row else None
+        values = context.past.first_sent.get((table.name, record_id))
     return {name: value for name, value in values.items() if name != WRITER_COLUMN} if values is not None else None

@@ -19,7 +19,7 @@ LocalKey = tuple[str, str]
 """table, local_id."""
 
 RUN_CHANGES_MAX = 200
-_DOCUMENT_HEADS = frozenset({"transactions", "invoices", "payment_ins", "payment_outs"})
+DOCUMENT_HEADS = frozenset({"transactions", "invoices", "payment_ins", "payment_outs"})
 _DOCUMENT_PARTS = frozenset(
     {"transaction_lines", "invoices", "account_transactions", "stock_ledger", "payment_in_lines", "payment_out_lines"}
 )
@@ -118,13 +118,13 @@ def _default_groups(changes: list[PushedChange]) -> dict[int, int]:
     for change in changes:
         if change.group is not None:
             _join(group_of, explicit.setdefault(change.group, change.seq), change.seq)
-        elif change.table in _DOCUMENT_HEADS:
+        elif change.table in DOCUMENT_HEADS:
             for key in (*_record_keys(change), *_server_keys(change)):
                 _join(group_of, heads.setdefault(key, change.seq), change.seq)
     for change in changes:
         if change.group is None and change.table in _DOCUMENT_PARTS:
             for target, value in referenced_keys(change):
-                if target in _DOCUMENT_HEADS:
+                if target in DOCUMENT_HEADS:
                     here = [heads[key] for key in ((target, value), (target, f"#{value}")) if key in heads]
                     for head in here or [elsewhere.setdefault((target, value), change.seq)]:
                         _join(group_of, head, change.seq)

@@ -81,6 +81,10 @@ class PushRows:
         if made_as is not None:
             self.references.records[made_as] = record_id
 
+    def named(self) -> dict[LocalKey, int]:
+        """Return what the local ids that this push gave a meaning stand for."""
+        return {before.made_as: before.record_id for before in self._undo if before.made_as is not None}
+
     def said(self, table: Table, record_id: int) -> Row:
         """Return what this push has said of a record so far, in wire form."""
         return self._said.get((table.name, record_id), {})

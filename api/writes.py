@@ -14,7 +14,7 @@ from api.cleaning import Cleaned, clean
 from api.db import Session
 from api.origins import open_origin
 from api.scope import Scope, forbidden, heads_of
-from schema.columns import Access, Column
+from schema.columns import Access, Column, Kind
 from schema.tables import TABLES, Table
 from schema.values import mysql_from_wire, wire_from_mysql
 
@@ -22,6 +22,7 @@ __all__ = [
     "Cleaned",
     "clean",
     "delete_row",
+    "delete_rows",
     "demand_may_write",
     "hold_company",
     "insert_row",
@@ -33,6 +34,7 @@ __all__ = [
     "share_rows",
     "stored_columns",
     "update_row",
+    "update_rows",
     "wire_row",
 ]
 
@@ -108,8 +110,10 @@ async def insert_rows(session: Session, table: Table, company_id: int, rows: Seq
         params += [mysql_from_wire(column, values[column.name]) for column in columns if column.name in values]
     names = ", ".join(f"`{column.name}`" for column in columns)
     first = (await session.execute(f"INSERT INTO `{table.name}` ({names}) VALUES {', '.join(lists)}", params)).last_id
-    step = await session.fetch_one("SELECT @@SESSION.auto_increment_increment")
-    return [first + number * (step[0] if step else 1) for number in range(len(rows))]
+    if session.id_step is None:
+        step = await session.fetch_one("SELECT @@SESSION.auto_increment_increment")
+        session.id_step = step[0] if step else 1
+    return [first + number * session.id_step for number in range(len(rows))]
 
 
 async def update_row(session: Session, table: Table, company_id: int, record_id: int, values: Mapping[str, Any]) -> None:
@@ -123,13 +127,50 @@ async def update_row(session: Session, table: Table, company_id: int, record_id:
     assert result.rows == 1, f"{table.name} {record_id} was not locked"
 
 
-async def delete_row(session: Session, table: Table, company_id: int, record_id: int) -> None:
-    """Soft-delete a row that the caller has locked; one that is deleted already keeps its time."""
+async def update_rows(session: Session, table: Table, company_id: int, edits: Mapping[int, Mapping[str, Any]]) -> None:
+    """Set columns of rows that the caller has locked, by id, in one statement where it can be; each keeps what it does not name.
+
+    Raises DuplicateKey, ForeignKeyFailed, DataRefused; some of the rows may have been written then.
+    """
+    alike: dict[frozenset[str], dict[int, Mapping[str, Any]]] = {}
+    for record_id in sorted(edits):
+        # A JSON column that some of the rows keep would go through text, and might not come back the same.
+        documents = frozenset(name for name in edits[record_id] if table.by_name[name].kind is Kind.JSON)
+        alike.setdefault(documents, {})[record_id] = edits[record_id]
+    for rows in alike.values():
+        if len(rows) == 1:
+            for record_id, values in rows.items():
+                await update_row(session, table, company_id, record_id, values)
+        else:
+            await _update_alike(session, table, company_id, rows)
+
+
+async def _update_alike(session: Session, table: Table, company_id: int, rows: Mapping[int, Mapping[str, Any]]) -> None:
+    assignments, params = [], []
+    for name in dict.fromkeys(name for values in rows.values() for name in values):
+        setting = {record_id: values[name] for record_id, values in rows.items() if name in values}
+        kept = f" ELSE `{name}`" if len(setting) < len(rows) else ""
+        assignments.append(f"`{name}` = CASE id {' '.join('WHEN %s THEN %s' for _ in setting)}{kept} END")
+        for record_id, value in setting.items():
+            params += [record_id, mysql_from_wire(table.by_name[name], value)]
+    sql = f"UPDATE `{table.name}` SET {', '.join(assignments)} WHERE `{table.company_column}` = %s AND id IN ({_marks(rows)})"
+    result = await session.execute(sql, (*params, company_id, *rows))
+    assert result.rows == len(rows), f"{table.name} {list(rows)} were not locked"
+
+
+async def delete_rows(session: Session, table: Table, company_id: int, ids: Iterable[int]) -> None:
+    """Soft-delete rows that the caller has locked; those that are deleted already keep their time."""
+    wanted = sorted(ids)
     sql = (
         f"UPDATE `{table.name}` SET deleted_at = CURRENT_TIMESTAMP(6) "
-        f"WHERE `{table.company_column}` = %s AND id = %s AND deleted_at IS NULL"
+        f"WHERE `{table.company_column}` = %s AND id IN ({_marks(wanted)}) AND deleted_at IS NULL"
     )
-    await session.execute(sql, (company_id, record_id))
+    await session.execute(sql, (company_id, *wanted))
+
+
+async def delete_row(session: Session, table: Table, company_id: int, record_id: int) -> None:
+    """Soft-delete one row."""
+    await delete_rows(session, table, company_id, [record_id])
 
 
 async def restore_row(session: Session, table: Table, company_id: int, record_id: int) -> None:

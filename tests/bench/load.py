@@ -220,4 +220,6 @@ def _own_cpu() -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(pickle.dumps(uvloop.run(_run(*pickle.loads(sys.stdin.buffer.read())))))
+    from tests.bench import load  # the module by its name, for pickle
+
+    sys.stdout.buffer.write(pickle.dumps(uvloop.run(load._run(*pickle.loads(sys.stdin.buffer.read())))))

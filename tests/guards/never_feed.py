@@ -173,7 +173,7 @@ HALVED_DOCUMENTS = (
     guard(
         "group-undone-by-savepoint",
         HALVED,
-        "api/push.py",
+        "api/push_groups.py",
         '    await context.session.execute("ROLLBACK TO SAVEPOINT push_group")',
         '    await context.session.execute("RELEASE SAVEPOINT push_group")',
         f"{GROUPS}_half_a_document_is_never_stored_and_other_changes_are",
@@ -183,7 +183,7 @@ HALVED_DOCUMENTS = (
     guard(
         "group-ends-at-the-first-refusal",
         HALVED,
-        "api/push.py",
+        "api/push_groups.py",
         "    if not any(verdict.status.is_refusal for verdict in verdicts):",
         "    if any(not verdict.status.is_refusal for verdict in verdicts):",
         f"{GROUPS}_half_a_document_is_never_stored_and_other_changes_are",
@@ -216,9 +216,9 @@ HALVED_DOCUMENTS = (
     guard(
         "an-undone-group-is-forgotten",
         HALVED,
-        "api/push.py",
-        "    context.rows.undo_to(mark)",
-        "    pass",
+        "api/push_groups.py",
+        "    context.rows.undo_to(mark)\n    return [_undone",
+        "    return [_undone",
         f"{GROUPS}_after_an_undone_group_its_local_ids_are_free_for_the_rest_of_the_push",
     ),
     guard(
@@ -281,11 +281,27 @@ HALVED_DOCUMENTS = (
     guard(
         "documents-balance",
         HALVED,
-        "api/push.py",
+        "api/push_groups.py",
         "        verdicts = await _balanced(context, verdicts)",
         "        pass",
         f"{GROUPS}_entries_that_do_not_balance_or_lines_that_do_not_add_up_refuse_their_document_alone",
         f"{PAGES}_lines_that_come_after_their_document_are_judged_together",
+    ),
+    guard(
+        "documents-that-are-applied-together-balance",
+        HALVED,
+        "api/push_groups.py",
+        "    if await context.books.check_transactions(touched.values()):",
+        "    if False:",
+        f"{GROUPS}_entries_that_do_not_balance_or_lines_that_do_not_add_up_refuse_their_document_alone",
+    ),
+    guard(
+        "documents-that-are-applied-together-are-whole",
+        HALVED,
+        "api/push_groups.py",
+        "        if any(verdict.status.is_refusal and verdict.change.seq in of_whole for verdict in done):",
+        "        if False:",
+        f"{GROUPS}_half_a_document_is_never_stored_and_other_changes_are",
     ),
 )
 
@@ -311,7 +327,7 @@ BLOCKED_NEIGHBOURS = (
         "a-bad-change-leaves-its-run",
         BLOCKED,
         "api/push_apply.py",
-        "            verdicts[change.seq] = await _refused(context, change, refused)",
+        "            verdicts[change.seq] = _refused(context, change, refused)",
         "            raise",
         f"{PUSH}_one_bad_change_is_rejected_and_never_blocks_the_others",
     ),

@@ -26,9 +26,9 @@ DOUBLED_ROWS = (
     guard(
         "identity-stored",
         DOUBLED,
-        "api/push_insert.py",
-        "    await store_identities(context.session, context.install, identities)\n    return verdicts",
-        "    return verdicts",
+        "api/push.py",
+        "    await store_identities(session, install, rows.named(), origin_id)\n",
+        "",
         f"{PUSH}_the_same_push_four_times_gives_one_row_and_the_same_mapping",
         f"{PUSH}_an_insert_retried_after_a_hard_delete_stays_deleted_and_is_told",
     ),
@@ -176,9 +176,9 @@ BELIEVED_WRITES = (
     guard(
         "refused-is-no-base",
         BELIEVED,
-        "api/base_image.py",
-        "    AND p.operation <> 'DELETE' AND p.is_change\n",
-        "    AND p.operation <> 'DELETE'\n",
+        "api/record_past.py",
+        "        AND p.operation <> 'DELETE' AND p.is_change\n",
+        "        AND p.operation <> 'DELETE'\n",
         f"{EDITS}_server_wins_refuses_tells_and_keeps_the_refused_payload",
     ),
 )
@@ -203,7 +203,7 @@ REVERTED_FIELDS = (
     guard(
         "own-pushes-count-before-the-tailer-passed-them",
         REVERTED,
-        "api/base_image.py",
+        "api/record_past.py",
         "        return self.version is None or self.version > image_version",
         "        return self.version is not None and self.version > image_version",
         f"{PUSH}_while_the_tailer_is_away_a_push_is_pending_and_nothing_is_lost",
@@ -269,9 +269,8 @@ REVERTED_FIELDS = (
         "an-outbox-sent-again-is-known-as-one",
         REVERTED,
         "api/push_earlier.py",
-        "            is_past = all(later_us is not None and later_us > (edited_at_us or 0) for _, later_us in later)\n"
-        "            if is_past or _repeats(context, table, change, record_id, [bytes(fingerprint) for fingerprint, _ in later]):",
-        "            if all(later_us is not None and later_us > (edited_at_us or 0) for _, later_us in later):",
+        "            if is_past or _repeats(context, table, change, record_id, [bytes(other.fingerprint) for other in later]):",
+        "            if is_past:",
         f"{RETRIES}_a_retry_that_brings_more_edits_of_the_record_applies_the_new_ones_only",
     ),
     guard(
@@ -321,8 +320,8 @@ RESURRECTED_RECORDS = (
         "insert-over-a-removed-row",
         RESURRECTED,
         "api/push_insert.py",
-        "    if change.record_id is not None and await was_ever_here(",
-        "    if change.record_id == 0 and await was_ever_here(",
+        "    if change.record_id is not None and was_ever_here(",
+        "    if change.record_id == 0 and was_ever_here(",
         f"{PUSH}_an_insert_with_the_record_id_of_a_hard_deleted_row_does_not_bring_it_back",
     ),
     layered(

@@ -1,0 +1,133 @@
+"""Applies the groups of a push: each as a whole or not at all, all of them in as few statements as there are tables.
+
+Where nothing is refused the order of groups that do not touch one another tells nothing, so their INSERTs of one table go in one
+statement, and so do the edits of the rows of one table. Where anything is refused, or the order may matter, all is undone and each
+half tried so, down to one group, which is applied alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from api.bookkeeping import BALANCED, transaction_of
+from api.push_apply import apply_run
+from api.push_context import PushContext, existing_id
+from api.push_plan import plan_groups, split_runs
+from api.push_request import PushedChange
+from api.push_waves import plan_runs, stands_alone
+from api.push_writes import InTurn
+from api.verdicts import Refused, Status, Verdict, refusal, refused_by
+from schema.rules import Breach
+from schema.tables import TABLES
+
+Group = list[PushedChange]
+
+
+async def apply_groups(context: PushContext) -> list[Verdict]:
+    """Apply all changes of a push; return the verdicts in the order sent. Raises what undoes the whole push."""
+    verdicts: list[Verdict] = []
+    together: list[Group] = []
+    for group in plan_groups(context.changes):
+        if any(stands_alone(change) for change in group):
+            verdicts += await _apply(context, together)
+            verdicts += await _apply_alone(context, group)
+            together = []
+        else:
+            together.append(group)
+    verdicts += await _apply(context, together)
+    return sorted(verdicts, key=lambda verdict: verdict.change.seq)
+
+
+async def _apply(context: PushContext, groups: Sequence[Group]) -> list[Verdict]:
+    if len(groups) <= 1:
+        return [verdict for group in groups for verdict in await _apply_alone(context, group)]
+    mark = context.rows.mark()
+    await context.session.execute("SAVEPOINT push_part")
+    try:
+        return await _apply_together(context, groups)
+    except InTurn:
+        context.writes.drop()
+        await context.session.execute("ROLLBACK TO SAVEPOINT push_part")
+        context.rows.undo_to(mark)
+    half = len(groups) // 2
+    return [*await _apply(context, groups[:half]), *await _apply(context, groups[half:])]
+
+
+async def _apply_together(context: PushContext, groups: Sequence[Group]) -> list[Verdict]:
+    """Raises InTurn where a group would have to be undone, or the order of two may matter."""
+    verdicts: list[Verdict] = []
+    of_whole = {change.seq: number for number, group in enumerate(groups) if _is_whole(group) for change in group}
+    context.writes.hold()
+    for run in plan_runs(context, [change for group in groups for change in group]):
+        done = await apply_run(context, run)
+        if any(verdict.status.is_refusal and verdict.change.seq in of_whole for verdict in done):
+            raise InTurn
+        verdicts += done
+    await context.writes.release()
+    touched = _touched(context, [verdict for verdict in verdicts if verdict.change.seq in of_whole])
+    if len({(of_whole[seq], transaction) for seq, transaction in touched.items()}) != len(set(touched.values())):
+        raise InTurn  # two groups share a transaction: it must balance after each of them
+    if await context.books.check_transactions(touched.values()):
+        raise InTurn
+    return verdicts
+
+
+async def _apply_alone(context: PushContext, group: Group) -> list[Verdict]:
+    """Apply the changes of one group together or not at all."""
+    if not _is_whole(group):
+        return await apply_run(context, group)
+    mark = context.rows.mark()
+    await context.session.execute("SAVEPOINT push_group")
+    verdicts: list[Verdict] = []
+    for run in split_runs(group):
+        verdicts += await apply_run(context, run)
+        if any(verdict.status.is_refusal for verdict in verdicts):
+            break
+    else:
+        verdicts = await _balanced(context, verdicts)
+    if not any(verdict.status.is_refusal for verdict in verdicts):
+        return verdicts
+    await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
+    context.rows.undo_to(mark)
+    return [_undone(context, change, verdicts) for change in group]
+
+
+def _is_whole(group: Group) -> bool:
+    """Whether a group is undone where one of its changes is refused; any other is a single change."""
+    return len(group) > 1 or group[0].table in BALANCED
+
+
+async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
+    """Judge the transactions that a group touched: what belongs to one that does not balance is refused."""
+    touched = _touched(context, verdicts)
+    breaches = await context.books.check_transactions(touched.values())
+    return [_breached(v, breaches[touched[v.change.seq]]) if touched.get(v.change.seq) in breaches else v for v in verdicts]
+
+
+def _touched(context: PushContext, verdicts: Iterable[Verdict]) -> dict[int, int]:
+    """The transaction that each change, by its place in the push, may have unbalanced."""
+    touched: dict[int, int] = {}
+    for verdict in verdicts:
+        table = TABLES.get(verdict.change.table)
+        row = context.rows.get(table, verdict.record_id) if table is not None else None
+        transaction = transaction_of(table, row) if table is not None and row is not None and verdict.is_change else None
+        if transaction is not None:
+            touched[verdict.change.seq] = transaction
+    return touched
+
+
+def _breached(verdict: Verdict, breach: Breach) -> Verdict:
+    return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
+
+
+def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
+    """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
+    own = next((verdict for verdict in verdicts if verdict.change is change), None)
+    if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
+        return replace(own, is_change=False)
+    cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
+    record_id = existing_id(context, change)
+    message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
+    refused = Refused("group_refused", message, is_retryable=cause.is_retryable, details={"refused_by": cause.change.seq})
+    return refusal(change, refused, record_id=record_id)

@@ -1,0 +1,169 @@
+"""What is known of the records of a push from before it, read at its start, once they are locked: by kind, not by change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from api.db import Session
+from api.deliveries import Deliveries
+from api.identity import Install
+from api.push_request import PushedChange
+from api.push_rows import PushRows, target_id
+from api.record_past import Key, RecordPast, Row, flat, in_parts, marks_of, read_pasts
+from schema.tables import TABLES
+
+_READ_TRIES = """
+SELECT table_name, record_id, fingerprint, id, status, code, is_change, edited_at_us FROM sync_pushed
+WHERE company_id = %s AND (table_name, record_id) IN ({keys}) AND device_id = %s AND fingerprint IN ({marks}) ORDER BY id
+"""
+_READ_LATER = """
+SELECT w.record_id, p.id, p.fingerprint, p.edited_at_us
+FROM (VALUES {rows}) AS w (record_id, after_id)
+JOIN LATERAL (
+    SELECT id, fingerprint, edited_at_us FROM sync_pushed
+    WHERE company_id = %s AND table_name = %s AND record_id = w.record_id AND device_id = %s AND is_change AND id > w.after_id
+    ORDER BY id LIMIT %s
+) AS p ORDER BY p.id
+"""
+_READ_FIRST_SENT = """
+SELECT table_name, record_id, payload FROM sync_pushed
+WHERE company_id = %s AND (table_name, record_id) IN ({keys}) AND device_id = %s AND is_maker = 1 ORDER BY id DESC
+"""
+_READ_REDELIVERED = """
+SELECT DISTINCT table_name, record_id FROM sync_redeliveries
+WHERE company_id = %s AND device_id = %s AND (table_name, record_id) IN ({keys})
+"""
+LATER_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """The same change of this device as it was kept before. `id` rises with time."""
+
+    id: int
+    status: str
+    code: str | None
+    is_change: bool
+    edited_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LaterChange:
+    """A change of this device that took effect after an earlier try."""
+
+    id: int
+    fingerprint: bytes
+    edited_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushPast:
+    """`records`: those with a past. `tries`: by record and fingerprint, oldest first. `later`: what changed a record after the
+    first of its tries that did. `first_sent`: what the device sent when it made a record. `redelivered`: what it was given anew.
+    """
+
+    records: Mapping[Key, RecordPast] = field(default_factory=dict)
+    tries: Mapping[tuple[Key, bytes], Sequence[Try]] = field(default_factory=dict)
+    later: Mapping[Key, Sequence[LaterChange]] = field(default_factory=dict)
+    first_sent: Mapping[Key, Row] = field(default_factory=dict)
+    redelivered: frozenset[Key] = frozenset()
+
+    def of(self, table: str, record_id: int) -> RecordPast:
+        """A record's past; an empty one where it has none, or was made by this push."""
+        return self.records.get((table, record_id), RecordPast())
+
+    def later_than(self, key: Key, try_id: int) -> list[LaterChange]:
+        """What changed a record after one of its tries, at most LATER_MAX changes."""
+        return [change for change in self.later.get(key, ()) if change.id > try_id][:LATER_MAX]
+
+
+async def read_push_past(
+    session: Session,
+    install: Install,
+    changes: Iterable[PushedChange],
+    rows: PushRows,
+    deliveries: Deliveries,
+    last_version: int | None,
+) -> PushPast:
+    """Read what the changes may need to know of records that exist, or once did."""
+    cursors: dict[Key, set[int]] = defaultdict(set)
+    fingerprints: set[bytes] = set()
+    inserted: set[Key] = set()
+    for change in changes:
+        if change.table not in TABLES:
+            continue
+        for record_id in {target_id(change, rows.references.records), change.record_id} - {None}:
+            assert record_id is not None
+            key = (change.table, record_id)
+            named = (
+                [change.base_version] if change.base_version is not None else deliveries.base_cursors(change.table, last_version)
+            )
+            cursors[key].update(named)
+            if rows.get(TABLES[change.table], record_id) is not None:
+                if change.timestamp is not None:
+                    fingerprints.add(change.fingerprint())
+                if change.operation == "INSERT":
+                    inserted.add(key)
+    if not cursors:
+        return PushPast()
+    keys = sorted(key for key in cursors if rows.get(TABLES[key[0]], key[1]) is not None)
+    tries = await _read_tries(session, install, keys, fingerprints)
+    return PushPast(
+        records=await read_pasts(session, install.company_id, install.device_id, cursors),
+        tries=tries,
+        later=await _read_later(session, install, tries),
+        first_sent=await _read_first_sent(session, install, sorted(inserted)),
+        redelivered=await _read_redelivered(session, install, keys) if deliveries.tables or last_version else frozenset(),
+    )
+
+
+async def _read_tries(
+    session: Session, install: Install, keys: Sequence[Key], fingerprints: Collection[bytes]
+) -> dict[tuple[Key, bytes], list[Try]]:
+    tries: dict[tuple[Key, bytes], list[Try]] = defaultdict(list)
+    for part in in_parts(keys) if fingerprints else ():
+        sql = _READ_TRIES.format(keys=marks_of(part), marks=", ".join("%s" for _ in fingerprints))
+        params = (install.company_id, *flat(part), install.device_id, *fingerprints)
+        for table, record_id, fingerprint, *known in await session.fetch_all(sql, params):
+            tries[(table, record_id), bytes(fingerprint)].append(Try(*known))
+    return tries
+
+
+async def _read_later(
+    session: Session, install: Install, tries: Mapping[tuple[Key, bytes], Sequence[Try]]
+) -> dict[Key, list[LaterChange]]:
+    after: dict[str, dict[int, int]] = defaultdict(dict)
+    for ((table, record_id), _), same in tries.items():
+        for earlier in same:
+            if earlier.is_change:
+                after[table][record_id] = min(earlier.id, after[table].get(record_id, earlier.id))
+    later: dict[Key, list[LaterChange]] = defaultdict(list)
+    for table, wanted in after.items():
+        sql = _READ_LATER.format(rows=", ".join("ROW(%s, %s)" for _ in wanted))
+        params: list[Any] = [value for pair in wanted.items() for value in pair]
+        params += [install.company_id, table, install.device_id, 2 * LATER_MAX]
+        for record_id, *known in await session.fetch_all(sql, params):
+            later[table, record_id].append(LaterChange(*known))
+    return later
+
+
+async def _read_first_sent(session: Session, install: Install, keys: Sequence[Key]) -> dict[Key, Row]:
+    first: dict[Key, Row] = {}
+    for part in in_parts(keys):
+        sql = _READ_FIRST_SENT.format(keys=marks_of(part))
+        for table, record_id, payload in await session.fetch_all(sql, (install.company_id, *flat(part), install.device_id)):
+            first[table, record_id] = orjson.loads(payload)  # the oldest comes last
+    return first
+
+
+async def _read_redelivered(session: Session, install: Install, keys: Sequence[Key]) -> frozenset[Key]:
+    found: set[Key] = set()
+    for part in in_parts(keys):
+        sql = _READ_REDELIVERED.format(keys=marks_of(part))
+        found.update(await session.fetch_all(sql, (install.company_id, install.device_id, *flat(part))))
+    return frozenset(found)

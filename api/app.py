@@ -74,7 +74,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[METRICS] = Metrics(worker)
     app[DELIVERIES] = DeliveryStore(app[DATABASE])
     app[WAITER] = Waiter(app[DATABASE])
-    app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=settings.pulls_held_per_device_max)
+    held_max = settings.pulls_held_per_device_max
+    app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=held_max, on_hint=app[WAITER].hinted)
     app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))
     app.add_routes(routes())
     app[DRAINING] = asyncio.Event()

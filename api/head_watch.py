@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from aiohttp import web
@@ -31,7 +31,8 @@ _READ_COMPANIES = "SELECT DISTINCT company_id FROM sync_changes WHERE version > 
 class HeadWatch:
     """The companies that are waited for, and the head up to which their changes were looked at."""
 
-    def __init__(self, database: Database, cache: Cache, *, held_max: int) -> None:
+    def __init__(self, database: Database, cache: Cache, *, held_max: int, on_hint: Callable[[], None]) -> None:
+        self._on_hint = on_hint
         self._held_max = held_max
         self._held: dict[tuple[int, str], int] = {}
         self._database = database
@@ -131,6 +132,8 @@ class HeadWatch:
     async def _listen(self) -> None:
         async for message in self._cache.subscribe(HEAD_CHANNEL):
             self._has_hints = True
+            if message is not None:
+                self._on_hint()
             if message is not None or self._waiting:
                 self._hinted.set()
 

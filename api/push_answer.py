@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from api.db import Session
-from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, read_deliveries
+from api.deliveries import Deliveries, decode
+from api.delivery_store import DELIVERIES
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
-from api.heads import read_head
+from api.heads import Head, read_head
 from api.keys import DATABASE, SETTINGS
 from api.past import read_lost_cursor
 from api.push_request import PushRequest
@@ -27,6 +27,10 @@ from schema.tables import TABLES
 if TYPE_CHECKING:
     from api.push import Pushed
 
+_READ = """
+SELECT d.state, s.epoch, s.head, s.min_version
+FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
+"""
 NOTHING_TOLD = Told(None, 0, is_deleted=True)
 
 
@@ -37,8 +41,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     """
     passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
     async with app[DATABASE].read() as session:
-        head = await read_head(session)
-        deliveries = await read_deliveries(session, scope.company_id, push.device_id)
+        head, deliveries = await _read_head_and_given(session, scope.company_id, push.device_id)
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
@@ -65,6 +68,17 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         "pending": passed is None,
         "results": results,
     }
+
+
+async def _read_head_and_given(session: Session, company_id: int, device_id: str) -> tuple[Head, Deliveries]:
+    """Raises SyncError 503 as `read_head` does."""
+    row = await session.fetch_one(_READ, (company_id, device_id))
+    if row is None:
+        return await read_head(session), Deliveries()
+    state, *place = row
+    head = Head(*place)
+    session.confirm_head(head.version)
+    return head, decode(state)
 
 
 async def _results(session: Session, scope: Scope, pushed: Pushed, reader: VersionReader) -> list[dict[str, Any]]:

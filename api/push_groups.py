@@ -124,7 +124,9 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
 def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
-    if own is not None and (own.status.is_refusal or own.status in (Status.NOOP, Status.DUPLICATE)):
+    made = {(verdict.change.table, verdict.record_id) for verdict in verdicts if verdict.is_maker}
+    is_of_undone = own is not None and (change.table, own.record_id) in made
+    if own is not None and (own.status.is_refusal or (own.status in (Status.NOOP, Status.DUPLICATE) and not is_of_undone)):
         return replace(own, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)

@@ -13,7 +13,7 @@ from typing import Any
 
 from api.db import Session
 from api.identity import RecordIdentity
-from api.push_plan import LocalKey
+from api.push_plan import DOCUMENT_HEADS, LocalKey
 from api.push_request import PushedChange, read_id
 from api.references import References, candidate_ids
 from api.scope import heads_of
@@ -46,6 +46,7 @@ class PushRows:
         self._said: dict[tuple[str, int], Row] = {}
         self._first_said: dict[tuple[str, int], Row] = {}
         self._undo: list[_Before] = []
+        self._shared: dict[str, dict[int, Row]] = defaultdict(dict)
 
     def mark(self) -> int:
         """Return a mark for `undo_to`."""
@@ -96,16 +97,14 @@ class PushRows:
     async def heads(self, table: Table, row: Row | None, values: Mapping[str, Any]) -> dict[int, Row]:
         """Return the document rows that a row is part of, as it was and as it will be."""
         name, ids = heads_of(table.name, row, values)
-        known = {head_id: self._rows[name][head_id] for head_id in ids if head_id in self._rows[name]}
-        others = await share_rows(self._session, TABLES[name], self._company_id, ids - known.keys())
-        return {**known, **others}
+        return {head_id: row for head_id in ids if (row := await self.find(TABLES[name], head_id)) is not None}
 
     async def find(self, table: Table, record_id: int) -> Row | None:
         """Return a row as it stands in this push, read FOR SHARE where the push does not touch it."""
-        known = self.get(table, record_id)
-        if known is not None:
-            return known
-        return (await share_rows(self._session, table, self._company_id, [record_id])).get(record_id)
+        known = self.get(table, record_id) or self._shared[table.name].get(record_id)
+        if known is None:
+            await self._share(table.name, {record_id})
+        return known or self._shared[table.name].get(record_id)
 
     async def read_again(self, wanted: Mapping[str, Iterable[int]]) -> dict[tuple[str, int], Row]:
         """Return rows as they stand now, with the times MySQL set."""
@@ -117,13 +116,27 @@ class PushRows:
         return found
 
     async def lock(self, targets: Mapping[str, set[int]], parents: Mapping[str, set[int]]) -> None:
-        """Lock the rows to be changed and the rows referred to."""
+        """Lock the rows to be changed and the rows referred to; documents, whose parts depend on them, are read."""
+        heads: dict[str, set[int]] = defaultdict(set)
         for name, table in TABLES.items():
             self._rows[name] = await lock_rows(self._session, table, self._company_id, targets.get(name, ()))
             others = parents.get(name, set()) - self._rows[name].keys()
-            self.references.existing[name] = set(self._rows[name]) | await share_parents(
-                self._session, name, self._company_id, others
-            )
+            if name in DOCUMENT_HEADS:
+                found = await self._share(name, others)
+            else:
+                found = await share_parents(self._session, name, self._company_id, others)
+            self.references.existing[name] = set(self._rows[name]) | found
+            for column, target in table.references.items():
+                if target in DOCUMENT_HEADS:
+                    heads[target].update(row[column] for row in self._rows[name].values() if row[column] is not None)
+        for name, ids in heads.items():
+            await self._share(name, ids - self._rows[name].keys() - self._shared[name].keys())
+
+    async def _share(self, name: str, ids: Iterable[int]) -> set[int]:
+        """Read rows FOR SHARE; return the ids that exist."""
+        found = await share_rows(self._session, TABLES[name], self._company_id, ids)
+        self._shared[name].update(found)
+        return set(found)
 
 
 async def lock_push_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from api.db import Session
@@ -11,25 +11,26 @@ from api.verdicts import Status, Verdict
 from schema.values import json_text
 
 ROWS_PER_STATEMENT_MAX = 200
-_PUSHED_COLUMNS = (
-    "origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, group_name, payload, "
-    "base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker"
-)
+_STORE_PUSHED = """
+INSERT INTO sync_pushed (origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, group_name,
+    payload, base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker)
+VALUES {rows}
+"""
 _TABLE_CHARACTERS_MAX, _OPERATION_CHARACTERS_MAX, _LOCAL_ID_CHARACTERS_MAX = 64, 16, 255
-_ASK_AGAIN = "INSERT INTO sync_redeliveries (company_id, device_id, table_name, record_id) VALUES (%s, %s, %s, %s)"
+_ASK_AGAIN = "INSERT INTO sync_redeliveries (company_id, device_id, table_name, record_id) VALUES {rows}"
 _STORE_CONFLICT = """
 INSERT INTO sync_conflicts (company_id, device_id, user_id, origin_id, table_name, record_id, local_id, operation, type, code,
-    fields, base, client, server, server_version, fingerprint)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, %s)
-ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)
+    fields, base, client, server, fingerprint)
+VALUES {rows} ON DUPLICATE KEY UPDATE id = sync_conflicts.id
+"""
+_FIND_CONFLICTS = """
+SELECT fingerprint, id FROM sync_conflicts WHERE company_id = %s AND device_id = %s AND fingerprint IN ({marks})
 """
 
 
 async def store_pushed(context: PushContext, verdicts: Iterable[Verdict]) -> None:
     """Append a row to sync_pushed for each change, in the order sent."""
-    rows = [_pushed_row(context, verdict) for verdict in verdicts]
-    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-        await _insert(context.session, rows[start : start + ROWS_PER_STATEMENT_MAX])
+    await _insert(context.session, _STORE_PUSHED, [_pushed_row(context, verdict) for verdict in verdicts])
 
 
 async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) -> None:
@@ -38,9 +39,11 @@ async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) 
     """
     changed = {(v.change.table, v.record_id) for v in verdicts if v.is_change and not v.is_exact}
     told = {(v.change.table, v.record_id) for v in verdicts if v.is_told and v.record_id is not None}
+    rows: list[tuple[Any, ...]] = []
     for table, record_id in sorted(told - changed):
         if table in context.scope.readable:
-            await context.session.execute(_ASK_AGAIN, (context.scope.company_id, context.install.device_id, table, record_id))
+            rows.append((context.scope.company_id, context.install.device_id, table, record_id))
+    await _insert(context.session, _ASK_AGAIN, rows)
 
 
 async def store_conflicts(
@@ -50,31 +53,23 @@ async def store_conflicts(
 
     The same change refused again is the same conflict.
     """
-    ids: dict[int, int] = {}
+    fingerprints: dict[int, bytes] = {}
+    rows: list[tuple[Any, ...]] = []
     for verdict in verdicts:
-        if not is_conflict(verdict):
-            continue
-        change = verdict.change
-        server = server_rows.get((change.table, verdict.record_id or 0))
-        params = (
-            context.scope.company_id,
-            context.install.device_id,
-            context.scope.user_id,
-            context.origin_id,
-            change.table,
-            verdict.record_id,
-            change.local_id,
-            change.operation,
-            conflict_type(verdict, server),
-            verdict.code,
-            json_text(list(verdict.fields)),
-            json_text(verdict.base) if verdict.base is not None else None,
-            json_text(verdict.values),
-            json_text(server) if server is not None else None,
-            change.fingerprint(),
-        )
-        ids[change.seq] = (await context.session.execute(_STORE_CONFLICT, params)).last_id
-    return ids
+        if is_conflict(verdict):
+            fingerprints[verdict.change.seq] = verdict.change.fingerprint()
+            rows.append(_conflict_row(context, verdict, server_rows))
+    await _insert(context.session, _STORE_CONFLICT, rows)
+    found: dict[bytes, int] = {}
+    wanted = list(fingerprints.values())
+    for start in range(0, len(wanted), ROWS_PER_STATEMENT_MAX):
+        part = wanted[start : start + ROWS_PER_STATEMENT_MAX]
+        sql = _FIND_CONFLICTS.format(marks=", ".join("%s" for _ in part))
+        for fingerprint, conflict_id in await context.session.fetch_all(
+            sql, (context.scope.company_id, context.install.device_id, *part)
+        ):
+            found[bytes(fingerprint)] = conflict_id
+    return {seq: found[fingerprint] for seq, fingerprint in fingerprints.items()}
 
 
 def is_conflict(verdict: Verdict) -> bool:
@@ -87,6 +82,30 @@ def conflict_type(verdict: Verdict, server: Mapping[str, Any] | None) -> str:
     if verdict.change.operation == "DELETE":
         return "delete_update"
     return "update_delete" if server is None or server["deleted_at"] is not None else "update_update"
+
+
+def _conflict_row(
+    context: PushContext, verdict: Verdict, server_rows: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> tuple[Any, ...]:
+    change = verdict.change
+    server = server_rows.get((change.table, verdict.record_id or 0))
+    return (
+        context.scope.company_id,
+        context.install.device_id,
+        context.scope.user_id,
+        context.origin_id,
+        change.table,
+        verdict.record_id,
+        change.local_id,
+        change.operation,
+        conflict_type(verdict, server),
+        verdict.code,
+        json_text(list(verdict.fields)),
+        json_text(verdict.base) if verdict.base is not None else None,
+        json_text(verdict.values),
+        json_text(server) if server is not None else None,
+        change.fingerprint(),
+    )
 
 
 def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
@@ -115,7 +134,9 @@ def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
-async def _insert(session: Session, rows: list[tuple[Any, ...]]) -> None:
-    marks = f"({', '.join('%s' for _ in rows[0])})"
-    sql = f"INSERT INTO sync_pushed ({_PUSHED_COLUMNS}) VALUES {', '.join(marks for _ in rows)}"
-    await session.execute(sql, [value for row in rows for value in row])
+async def _insert(session: Session, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows into where `sql` says, many in one statement."""
+    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+        part = rows[start : start + ROWS_PER_STATEMENT_MAX]
+        marks = f"({', '.join('%s' for _ in part[0])})"
+        await session.execute(sql.format(rows=", ".join(marks for _ in part)), [value for row in part for value in row])

@@ -28,6 +28,11 @@ class PushWrites:
         self._edits: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
         self._deleted: dict[str, set[int]] = defaultdict(set)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether many changes are under way at once, of which none may be refused by MySQL."""
+        return self._is_held
+
     def hold(self) -> None:
         """Hold back from here on."""
         self._is_held = True

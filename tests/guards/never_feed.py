@@ -312,7 +312,16 @@ BLOCKED_NEIGHBOURS = (
         "api/push_insert.py",
         "            return [verdict for row in new for verdict in await _write(context, table, [row])]",
         '            return [refusal(row.change, Refused("bad_value", "")) for row in new]',
+        f"{GROUPS}_of_many_new_rows_in_a_group_the_one_that_is_refused_is_named",
+    ),
+    guard(
+        "what-is-refused-among-many-is-found-by-halves",
+        BLOCKED,
+        "api/push_groups.py",
+        "    return [*await _apply(context, groups[:half]), *await _apply(context, groups[half:])]",
+        '    return [refusal(change, Refused("bad_value", "")) for group in groups for change in group]',
         f"{NEVER}_one_taken_value_among_many_new_rows_blocks_none_of_the_others",
+        f"{NEVER}_an_edit_to_a_value_that_is_taken_blocks_none_of_the_others",
     ),
     guard(
         "a-refused-row-is-its-own",

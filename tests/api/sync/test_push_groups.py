@@ -221,3 +221,23 @@ async def test_pushes_of_many_devices_at_once_that_meet_in_the_same_rows_all_suc
     assert {result["status"] for answer in answers for result in answer["results"]} <= {"applied", "conflict"}
     rows = Oracle(admin).table("products", owner.company_id)
     assert len({row["sku"].rsplit("-", 1)[0] for row in rows.values()}) == 1, "one whole push came last"
+
+
+async def test_of_many_new_rows_in_a_group_the_one_that_is_refused_is_named(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    await line.push(insert("products", "old", name="Old", sku="taken"))
+    rows = [
+        insert("products", name, name=name, sku=sku, more={"group": "g"})
+        for name, sku in zip("abc", ("1", "taken", "3"), strict=True)
+    ]
+    results = (await line.push(*rows))["results"]
+    assert [result["code"] for result in results] == ["group_refused", "duplicate_key", "group_refused"]
+    assert results[0]["refused_by"] == results[2]["refused_by"] == 1
+
+
+async def test_an_insert_that_is_twice_in_an_undone_group_stands_for_nothing(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    twice = [insert("products", "twice", name="Twice", more={"group": "g"}) for _ in range(2)]
+    answer = await line.push(*twice, insert("products", "bad", more={"group": "g"}))
+    assert [result["code"] for result in answer["results"]] == ["group_refused", "group_refused", "bad_value"]
+    assert answer["id_mappings"] == {}

@@ -39,10 +39,6 @@ UNLIMITED: Mapping[str, str | int] = {
     "device_requests_per_second": 10_000_000,
     "log_level": "warning",
 }
-_STATEMENTS = """
-SELECT COALESCE(SUM(COUNT_STAR), 0) FROM performance_schema.events_statements_summary_by_account_by_event_name
-WHERE USER = %s AND EVENT_NAME LIKE 'statement/sql/%%'
-"""
 _HOURS_OF_A_TOKEN = 24
 _START_SECONDS_MAX = 60
 _LISTENING = re.compile(r"listening on http://[^:]+:(\d+)")
@@ -141,10 +137,6 @@ class Lab:
             for login, session, name in zip(logins, ids, names, strict=True)
         )
         return Crew(company_id, logins, names, tokens)
-
-    def api_statements(self) -> int:
-        """SQL statements of the API's account so far."""
-        return int(self.sql.rows(_STATEMENTS, self.settings.api().user)[0][0])
 
     def caught_up(self, seconds: float = 600) -> int:
         """Wait until the tailer has passed all that was committed; the head."""

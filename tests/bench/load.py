@@ -121,7 +121,7 @@ def post(path: str, token: str, body: bytes, headers: str = "") -> bytes:
 def run_load(port: int, lines: Sequence[Sequence[Talk]], seconds: float) -> Result:
     """Put a load on 127.0.0.1 until the time is over or nothing is left to ask, and return what came of it."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.load"],
+        [sys.executable, "-c", "from tests.bench import load; load.work()"],
         input=pickle.dumps((port, lines, seconds)),
         stdout=subprocess.PIPE,
         env={**clean_environ(), "PYTHONPATH": str(ROOT)},
@@ -219,7 +219,6 @@ def _own_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-if __name__ == "__main__":
-    from tests.bench import load  # the module by its name, for pickle
-
-    sys.stdout.buffer.write(pickle.dumps(uvloop.run(load._run(*pickle.loads(sys.stdin.buffer.read())))))
+def work() -> None:
+    """The generator's process: what to do comes through standard input, what came of it leaves through standard output."""
+    sys.stdout.buffer.write(pickle.dumps(uvloop.run(_run(*pickle.loads(sys.stdin.buffer.read())))))

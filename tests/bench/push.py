@@ -85,6 +85,10 @@ class Shop:
 
 
 Make = Callable[[Shop], list[Change]]
+_STATEMENTS = """
+SELECT COALESCE(SUM(COUNT_STAR), 0) FROM performance_schema.events_statements_summary_by_account_by_event_name
+WHERE USER = %s AND EVENT_NAME LIKE 'statement/sql/%%'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,10 @@ def _measured(lab: Lab, case: Case, seconds: float) -> Figure:
         [Ready([_request(token, name, changes) for changes in line], is_repeated=False)]
         for line, token, name in zip(pushes, crew.tokens, crew.devices, strict=True)
     ]
-    before = lab.api_statements()
+    before = _statements(lab)
     result, cpu = lab.load(lines, seconds)
     result.demand()
-    statements = (lab.api_statements() - before) / result.count
+    statements = (_statements(lab) - before) / result.count
     records = result.count * case.changes
     print(f"  {case.what}: {result}; {statements:.1f} statements a push; {cpu.each(records)}", file=sys.stderr)
     by_hand = write_by_hand(
@@ -152,6 +156,11 @@ def _measured(lab: Lab, case: Case, seconds: float) -> Figure:
         by_hand * case.changes,
         cpu.total / records * 1e6,
     )
+
+
+def _statements(lab: Lab) -> int:
+    """SQL statements of the API's account so far."""
+    return int(lab.sql.rows(_STATEMENTS, lab.settings.api().user)[0][0])
 
 
 def open_shops(lab: Lab, crew: Crew) -> list[Shop]:

@@ -26,6 +26,7 @@ Update = Callable[[Deliveries], Deliveries]
 
 _READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
+_REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
 _STORE = """
 INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
 ON DUPLICATE KEY UPDATE state = new.state, last_pull_at = COALESCE(new.last_pull_at, sync_deliveries.last_pull_at)
@@ -97,6 +98,11 @@ async def lock_deliveries(session: Session, company_id: int, device_id: str) -> 
 async def store_deliveries(session: Session, company_id: int, device_id: str, deliveries: Deliveries) -> None:
     """Store a state in the caller's transaction."""
     await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
+
+
+async def replace_deliveries(session: Session, company_id: int, device_id: str, known: Deliveries, new: Deliveries) -> bool:
+    """Store a state in the caller's transaction where what is stored is `known` still; tell whether it was."""
+    return (await session.execute(_REPLACE, (encode(new), company_id, device_id, encode(known)))).rows == 1
 
 
 def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:

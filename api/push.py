@@ -7,6 +7,7 @@ where one of its changes is refused.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import Bookkeeping
 from api.db import Session
-from api.delivery_store import lock_deliveries, read_deliveries, seen_by, store_deliveries
-from api.devices import lock_device
+from api.deliveries import Deliveries
+from api.delivery_store import lock_deliveries, read_deliveries, replace_deliveries, seen_by, store_deliveries
+from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities, store_identities
 from api.keys import DATABASE, SETTINGS
@@ -36,12 +38,16 @@ from api.push_rows import lock_push_rows
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
 from api.push_writes import PushWrites
 from api.requests import read_json_object, request_id
-from api.scope import Scope, scope_of
+from api.scope import Scope, forbidden, scope_of
 from api.verdicts import Verdict
-from api.writes import hold_company
 from schema.changes import OriginKind
 from schema.tables import TABLES
 
+_HOLD = """
+SELECT d.revoked_at, d.clock_lead_ms, c.id, c.books_locked_until
+FROM devices d LEFT JOIN companies c ON c.id = %s AND c.is_active AND c.deleted_at IS NULL
+WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c
+"""
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
 
 
@@ -72,9 +78,7 @@ async def handle_push(request: web.Request) -> web.Response:
 
 async def apply_push(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
     """Decide and store a push in the caller's transaction. Raises SyncError 401 for a revoked device, and what undoes all of it."""
-    lead_us = await _lock_device(session, push, arrived_us)
-    is_of_company = any(change.table == "companies" for change in push.changes)
-    locked_until = await hold_company(session, scope.company_id, is_to_change=is_of_company)
+    lead_us, locked_until = await _hold(session, scope, push, arrived_us)
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
     deliveries = await read_deliveries(session, scope.company_id, push.device_id)
     install = Install(scope.company_id, push.device_id, push.install_id)
@@ -109,21 +113,44 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     await store_pushed(context, verdicts)
     await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
-    # Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
-    latest = await lock_deliveries(session, scope.company_id, push.device_id)
-    # A table that was lost is noted here too: what is refused in it is not told, so it must come whole should it be gained again.
-    begun = seen_by(scope, latest).push_begun(push.last_version)
-    await store_deliveries(session, scope.company_id, push.device_id, begun)
+    await _note_begun(session, scope, push, deliveries)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 
-async def _lock_device(session: Session, push: PushRequest, arrived_us: int) -> int:
-    """Lock the device's row and return by how much its clock is ahead, in µs. Raises SyncError 401 for a revoked one."""
-    known_lead_us = await lock_device(session, push.device_id) * 1000
+async def _hold(session: Session, scope: Scope, push: PushRequest, arrived_us: int) -> tuple[int, dt.date | None]:
+    """Lock the device's row, which puts its pushes one after the other, and hold the company as it is. Return by how much the
+    device's clock is ahead, in µs, and the day up to which the books are locked.
+
+    Raises SyncError: 401 for a revoked device, 403 for a company that was closed meanwhile.
+    """
+    # Two who share the company's row first, and then both want it alone, end in a deadlock.
+    lock = "UPDATE" if any(change.table == "companies" for change in push.changes) else "SHARE"
+    row = await session.fetch_one(_HOLD.format(lock=lock), (scope.company_id, push.device_id))
+    if row is None or row[0] is not None:
+        raise device_revoked()
+    _, clock_lead_ms, company_id, locked_until = row
+    if company_id is None:
+        raise forbidden()
+    known_lead_us = (clock_lead_ms or 0) * 1000
     lead_us = read_clock_lead_us(push.sent_at, arrived_us=arrived_us, known_lead_us=known_lead_us)
     if lead_us > known_lead_us:
         await session.execute(_RAISE_LEAD, (lead_us // 1000, push.device_id))
-    return lead_us
+    return lead_us, locked_until
+
+
+async def _note_begun(session: Session, scope: Scope, push: PushRequest, known: Deliveries) -> None:
+    """Note in what the device was given (`known` as it was read) that it pushes.
+
+    Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
+    """
+
+    def begun(deliveries: Deliveries) -> Deliveries:
+        # A table that was lost is noted here too: what is refused in it is not told, so it must come whole once it is gained again.
+        return seen_by(scope, deliveries).push_begun(push.last_version)
+
+    if not await replace_deliveries(session, scope.company_id, push.device_id, known, begun(known)):
+        latest = await lock_deliveries(session, scope.company_id, push.device_id)
+        await store_deliveries(session, scope.company_id, push.device_id, begun(latest))
 
 
 def _edited_at_us(change: PushedChange, lead_us: int, now_us: int) -> int:

@@ -43,9 +43,9 @@ DOUBLED_ROWS = (
     guard(
         "pushes-of-one-device-in-turn",
         DOUBLED,
-        "api/devices.py",
-        "FROM devices WHERE device_id = %s FOR UPDATE",
-        "FROM devices WHERE device_id = %s",
+        "api/push.py",
+        "WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c",
+        "WHERE d.device_id = %s FOR {lock} OF c",
         f"{PUSH}_ten_copies_of_a_push_at_once_give_one_row",
     ),
     guard(

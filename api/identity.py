@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from api.db import Session
-from api.push_plan import LocalKey
+from api.push_request import LocalKey
 
 LOCAL_ID_CHARACTERS_MAX = 255
 _KEYS_PER_QUERY_MAX = 500

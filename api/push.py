@@ -32,7 +32,6 @@ from api.push_answer import answer_push
 from api.push_context import PushContext
 from api.push_groups import apply_groups
 from api.push_past import read_push_past
-from api.push_plan import referenced_keys
 from api.push_request import PushedChange, PushRequest, parse_push
 from api.push_rows import lock_push_rows
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
@@ -82,7 +81,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
     deliveries = await read_deliveries(session, scope.company_id, push.device_id)
     install = Install(scope.company_id, push.device_id, push.install_id)
-    keys = {key for change in push.changes for key in (*referenced_keys(change), *_own_key(change))}
+    keys = {key for change in push.changes for key in (*change.referenced, *_own_key(change))}
     identities = await find_identities(session, install, keys)
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}

@@ -31,7 +31,7 @@ def read_earlier(context: PushContext, table: Table, change: PushedChange, recor
     if change.timestamp is None or context.rows.said(table, record_id):
         return Earlier.NEVER
     key = (table.name, record_id)
-    for earlier in context.past.tries.get((key, change.fingerprint()), ()):
+    for earlier in context.past.tries.get((key, change.fingerprint), ()):
         if earlier.status == Status.CONFLICT and earlier.code == "changed":
             return Earlier.REFUSED
         if earlier.is_change:
@@ -46,7 +46,7 @@ def _repeats(context: PushContext, table: Table, change: PushedChange, record_id
     """Whether this push goes on as the device went on after the earlier try."""
     records = context.rows.references.records
     following = [
-        other.fingerprint()
+        other.fingerprint
         for other in context.changes
         if other.seq > change.seq and other.table == table.name and target_id(other, records) == record_id
     ]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from api.bookkeeping import BALANCED, transaction_of
 from api.push_apply import apply_run
-from api.push_context import PushContext, existing_id
+from api.push_context import PushContext, existing_id, was_ever_here
 from api.push_plan import plan_groups, split_runs
 from api.push_request import PushedChange
 from api.push_waves import plan_runs, stands_alone
@@ -124,12 +124,20 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
 def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
-    made = {(verdict.change.table, verdict.record_id) for verdict in verdicts if verdict.is_maker}
-    is_of_undone = own is not None and (change.table, own.record_id) in made
-    if own is not None and (own.status.is_refusal or (own.status in (Status.NOOP, Status.DUPLICATE) and not is_of_undone)):
+    if own is not None and (own.status.is_refusal or (_had_no_effect(own) and _is_here(context, own))):
         return replace(own, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
     refused = Refused("group_refused", message, is_retryable=cause.is_retryable, details={"refused_by": cause.change.seq})
     return refusal(change, refused, record_id=record_id)
+
+
+def _had_no_effect(verdict: Verdict) -> bool:
+    return verdict.status in (Status.NOOP, Status.DUPLICATE)
+
+
+def _is_here(context: PushContext, verdict: Verdict) -> bool:
+    """Whether the record of a verdict is there, or was once: not one that its own group made."""
+    table, record_id = TABLES[verdict.change.table], verdict.record_id
+    return record_id is None or context.rows.get(table, record_id) is not None or was_ever_here(context, table, record_id)

@@ -106,7 +106,7 @@ async def read_push_past(
             cursors[key].update(named)
             if rows.get(TABLES[change.table], record_id) is not None:
                 if change.timestamp is not None:
-                    fingerprints.add(change.fingerprint())
+                    fingerprints.add(change.fingerprint)
                 if change.operation == "INSERT":
                     inserted.add(key)
     if not cursors:

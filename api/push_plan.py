@@ -12,11 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from api.push_request import PushedChange
+from api.push_request import LocalKey, PushedChange
 from schema.tables import TABLES
-
-LocalKey = tuple[str, str]
-"""table, local_id."""
 
 RUN_CHANGES_MAX = 200
 DOCUMENT_HEADS = frozenset({"transactions", "invoices", "payment_ins", "payment_outs"})
@@ -73,7 +70,7 @@ def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:
     last_of: dict[tuple[str, str], int] = {}
     needs: dict[int, set[int]] = {}
     for change in changes:
-        needed = {inserts[key] for key in referenced_keys(change) if key in inserts}
+        needed = {inserts[key] for key in change.referenced if key in inserts}
         for key in _record_keys(change):
             is_first_insert = inserts.get(key) == change.seq
             if is_first_insert and key in last_of:
@@ -85,18 +82,6 @@ def _needs(changes: list[PushedChange]) -> dict[int, set[int]]:
             last_of[key] = change.seq
         needs[change.seq] = needed - {change.seq}
     return needs
-
-
-def referenced_keys(change: PushedChange) -> list[LocalKey]:
-    """Return the (table, local_id) that the references of a change may name."""
-    table = TABLES.get(change.table)
-    if table is None:
-        return []
-    return [
-        (target, str(change.data[column]))
-        for column, target in table.client_references.items()
-        if isinstance(change.data.get(column), str | int) and not isinstance(change.data[column], bool)
-    ]
 
 
 def _record_keys(change: PushedChange) -> list[LocalKey]:
@@ -123,7 +108,7 @@ def _default_groups(changes: list[PushedChange]) -> dict[int, int]:
                 _join(group_of, heads.setdefault(key, change.seq), change.seq)
     for change in changes:
         if change.group is None and change.table in _DOCUMENT_PARTS:
-            for target, value in referenced_keys(change):
+            for target, value in change.referenced:
                 if target in DOCUMENT_HEADS:
                     here = [heads[key] for key in ((target, value), (target, f"#{value}")) if key in heads]
                     for head in here or [elsewhere.setdefault((target, value), change.seq)]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -13,8 +14,11 @@ from api.requests import malformed, read_company_id, read_device_id
 from schema.columns import ID_MAX
 from schema.errors import SyncError
 from schema.settings import Settings
+from schema.tables import TABLES
 
 LABEL_CHARACTERS_MAX = 255
+LocalKey = tuple[str, str]
+"""table, local_id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class FirstTry:
     edited_at_us: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PushedChange:
     """One change as it was sent, its place in the push in `seq`. `local_id` is text, whatever it was sent as."""
 
@@ -40,12 +44,26 @@ class PushedChange:
     group: str | None
     first_try: FirstTry | None = None
 
+    @cached_property
     def fingerprint(self) -> bytes:
         """A hash that is the same when the same change is sent again, however it was batched."""
         if self.first_try is not None:
             return self.first_try.fingerprint
         content = (self.table, self.operation, self.local_id, self.data, self.record_id, self.base_version, self.timestamp)
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+
+    @cached_property
+    def referenced(self) -> tuple[LocalKey, ...]:
+        """The (table, local_id) that its references may name."""
+        table = TABLES.get(self.table)
+        if table is None:
+            return ()
+        data = self.data
+        return tuple(
+            (target, str(data[column]))
+            for column, target in table.client_references.items()
+            if isinstance(data.get(column), str | int) and not isinstance(data[column], bool)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 from api.db import Session
 from api.identity import RecordIdentity
-from api.push_plan import DOCUMENT_HEADS, LocalKey
-from api.push_request import PushedChange, read_id
+from api.push_plan import DOCUMENT_HEADS
+from api.push_request import LocalKey, PushedChange, read_id
 from api.references import References, candidate_ids
 from api.scope import heads_of
 from api.writes import lock_rows, share_parents, share_rows

@@ -57,7 +57,7 @@ async def store_conflicts(
     rows: list[tuple[Any, ...]] = []
     for verdict in verdicts:
         if is_conflict(verdict):
-            fingerprints[verdict.change.seq] = verdict.change.fingerprint()
+            fingerprints[verdict.change.seq] = verdict.change.fingerprint
             rows.append(_conflict_row(context, verdict, server_rows))
     await _insert(context.session, _STORE_CONFLICT, rows)
     found: dict[bytes, int] = {}
@@ -104,7 +104,7 @@ def _conflict_row(
         json_text(verdict.base) if verdict.base is not None else None,
         json_text(verdict.values),
         json_text(server) if server is not None else None,
-        change.fingerprint(),
+        change.fingerprint,
     )
 
 
@@ -124,7 +124,7 @@ def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
         json_text(verdict.values),
         change.base_version,
         context.edited_at_us[change.seq],
-        change.fingerprint(),
+        change.fingerprint,
         verdict.status.value,
         verdict.code,
         verdict.message,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from api.push_context import PushContext
-from api.push_plan import DOCUMENT_HEADS, RUN_CHANGES_MAX, referenced_keys
+from api.push_plan import DOCUMENT_HEADS, RUN_CHANGES_MAX
 from api.push_request import PushedChange, read_id
 from api.push_rows import target_id
 from schema.rules import KEPT_WHILE_REFERENCED
@@ -81,7 +81,7 @@ def _other_keys(context: PushContext, change: PushedChange) -> set[Key]:
     """The records that a change may refer to, by what was sent and by the row as it is."""
     records = context.rows.references.records
     keys: set[Key] = set()
-    for target, name in referenced_keys(change):
+    for target, name in change.referenced:
         keys |= {(target, key) for key in (name, records.get((target, name)), read_id(name)) if key is not None}
     table = TABLES.get(change.table)
     if table is None:

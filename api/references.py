@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.push_plan import LocalKey, referenced_keys
-from api.push_request import PushedChange, read_id
+from api.push_request import LocalKey, PushedChange, read_id
 from schema.tables import Table
 
 
@@ -61,7 +60,7 @@ def candidate_ids(changes: Iterable[PushedChange], records: Mapping[LocalKey, in
     """Return per table the server ids that references of these changes may mean, to be looked up and locked."""
     wanted: dict[str, set[int]] = defaultdict(set)
     for change in changes:
-        for target, value in referenced_keys(change):
+        for target, value in change.referenced:
             if (target, value) in records:
                 wanted[target].add(records[target, value])
             server_id = read_id(value)

@@ -39,13 +39,17 @@ __all__ = [
     "DuplicateKey",
     "ForeignKeyFailed",
     "LockWaitTimeout",
+    "Outcome",
     "Result",
     "Session",
+    "Statement",
+    "inserting",
 ]
 
 log = get_logger(__name__)
 T = TypeVar("T")
 STATEMENT_SECONDS_MAX = 30
+ROWS_PER_STATEMENT_MAX = 200
 BACKOFF_SECONDS = 0.01
 BACKOFF_SECONDS_MAX = 0.2
 _PARAMETER_TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
@@ -59,12 +63,25 @@ class Result:
     last_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one of several statements gave."""
+
+    rows: Sequence[tuple[Any, ...]]
+    result: Result
+
+
+Statement = tuple[str, Sequence[Any]]
+"""SQL with `%s` for each of its parameters, and these."""
+
+
 class Session:
     """One connection for as long as a `with` of `Database` lasts. Parameters are `%s` and always values, never lists or dicts."""
 
     def __init__(self, connection: Any, seen: SeenHead) -> None:
         self._connection = connection
         self._is_lost = False
+        self._before: str | None = None
         self._seen = seen
         self.head_floor = seen.version
         """The head that was known before this session saw anything: what it reads is not below it."""
@@ -80,25 +97,36 @@ class Session:
         """Take over a head that this session read. Raises SyncError 503 where MySQL's past was replaced."""
         self._seen.confirm(version, self.head_floor)
 
+    def begin(self, sql: str) -> None:
+        """Run `sql`, which gives no rows, right before the next statement, in one packet with it."""
+        self._before = sql
+
     async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises the errors of `api.db_errors`."""
-        return list((await self._run(sql, params))[0])
+        return list((await self.run((sql, params)))[0].rows)
 
     async def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row, or None."""
-        rows, _ = await self._run(sql, params)
+        rows = (await self.run((sql, params)))[0].rows
         return rows[0] if rows else None
 
     async def execute(self, sql: str, params: Sequence[Any] = ()) -> Result:
         """Run a statement that gives no rows."""
-        return (await self._run(sql, params))[1]
+        return (await self.run((sql, params)))[0].result
 
-    async def _run(self, sql: str, params: Sequence[Any]) -> tuple[Sequence[tuple[Any, ...]], Result]:
-        _check_parameters(params)
+    async def run(self, *statements: Statement) -> list[Outcome]:
+        """Run statements in one packet, one after the other; where one fails, those after it are not run, and its error is raised.
+
+        A round trip costs client and server more than a narrow statement does.
+        """
+        for _, params in statements:
+            _check_parameters(params)
+        before, self._before = self._before, None  # it must never run twice: it would commit
+        if before is not None:
+            statements = ((before, ()), *statements)
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX), self._connection.cursor() as cursor:
-                await cursor.execute(sql, tuple(params) if params else None)
-                return await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)
+                outcomes = await _run(cursor, statements)
         except asyncio.CancelledError:
             self._is_lost = True  # the rest of the answer may still be on the line
             raise
@@ -111,6 +139,19 @@ class Session:
             if known is None:
                 raise
             raise known from problem
+        return outcomes if before is None else outcomes[1:]
+
+
+async def _run(cursor: Any, statements: Sequence[Statement]) -> list[Outcome]:
+    if len(statements) == 1:
+        sql, params = statements[0]
+        await cursor.execute(sql, tuple(params) if params else None)
+        return [Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid))]
+    await cursor.execute(";\n".join(cursor.mogrify(sql, tuple(params) if params else None) for sql, params in statements))
+    outcomes = [Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid))]
+    while await cursor.nextset():
+        outcomes.append(Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)))
+    return outcomes
 
 
 class Database:
@@ -174,7 +215,7 @@ class Database:
         async with self._lent() as session:
             if self._is_repeatable:
                 await session.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            await session.execute("START TRANSACTION")
+            session.begin("START TRANSACTION")
             yield session
             try:
                 await session.execute("COMMIT")
@@ -220,6 +261,16 @@ async def _rolled_back(session: Session) -> bool:
         log.warning("rollback_failed", error=type(problem).__name__)
         return False
     return True
+
+
+def inserting(sql: str, rows: Sequence[Sequence[Any]]) -> list[Statement]:
+    """Return statements that insert rows, many in each; `sql` has `{rows}` where they stand."""
+    statements: list[Statement] = []
+    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+        part = rows[start : start + ROWS_PER_STATEMENT_MAX]
+        marks = f"({', '.join('%s' for _ in part[0])})"
+        statements.append((sql.format(rows=", ".join(marks for _ in part)), [value for row in part for value in row]))
+    return statements
 
 
 def _check_parameters(params: Sequence[Any]) -> None:

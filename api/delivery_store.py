@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, Session
+from api.db import Database, DatabaseError, Outcome, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -85,8 +85,17 @@ class DeliveryStore:
 
 async def read_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
     """Return the stored state."""
-    row = await session.fetch_one(_READ, (company_id, device_id))
-    return decode(row[0] if row else None)
+    return deliveries_found((await session.run(find_deliveries(company_id, device_id)))[0])
+
+
+def find_deliveries(company_id: int, device_id: str) -> Statement:
+    """Return what asks for the stored state."""
+    return _READ, (company_id, device_id)
+
+
+def deliveries_found(outcome: Outcome) -> Deliveries:
+    """Return the state that `find_deliveries` found."""
+    return decode(outcome.rows[0][0] if outcome.rows else None)
 
 
 async def lock_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
@@ -100,9 +109,9 @@ async def store_deliveries(session: Session, company_id: int, device_id: str, de
     await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
 
 
-async def replace_deliveries(session: Session, company_id: int, device_id: str, known: Deliveries, new: Deliveries) -> bool:
-    """Store a state in the caller's transaction where what is stored is `known` still; tell whether it was."""
-    return (await session.execute(_REPLACE, (encode(new), company_id, device_id, encode(known)))).rows == 1
+def replace_deliveries(company_id: int, device_id: str, known: Deliveries, new: Deliveries) -> Statement:
+    """Return what stores a state in the caller's transaction where what is stored is `known` still; else it finds no row."""
+    return _REPLACE, (encode(new), company_id, device_id, encode(known))
 
 
 def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:

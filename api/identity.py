@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from api.db import Session
+from api.db import Outcome, Statement, inserting
 from api.push_request import LocalKey
 
 LOCAL_ID_CHARACTERS_MAX = 255
@@ -38,23 +38,25 @@ class RecordIdentity:
     origin_id: int
 
 
-async def find_identities(session: Session, install: Install, keys: Iterable[LocalKey]) -> dict[LocalKey, RecordIdentity]:
-    """Return the identities that exist of these (table, local_id)."""
+def find_identities(install: Install, keys: Iterable[LocalKey]) -> list[Statement]:
+    """Return what asks for the identities that exist of these (table, local_id)."""
     wanted = sorted(key for key in set(keys) if len(key[1]) <= LOCAL_ID_CHARACTERS_MAX)
-    found: dict[LocalKey, RecordIdentity] = {}
+    statements: list[Statement] = []
     for start in range(0, len(wanted), _KEYS_PER_QUERY_MAX):
         part = wanted[start : start + _KEYS_PER_QUERY_MAX]
         sql = _FIND.format(keys=", ".join("(%s, %s)" for _ in part))
         params = (install.company_id, install.device_id, install.install_id, *(value for key in part for value in key))
-        for table, local_id, record_id, origin_id in await session.fetch_all(sql, params):
-            found[table, local_id] = RecordIdentity(record_id, origin_id)
-    return found
+        statements.append((sql, params))
+    return statements
 
 
-async def store_identities(session: Session, install: Install, records: Mapping[LocalKey, int], origin_id: int) -> None:
-    """Store new identities in the transaction of their rows. Raises DuplicateKey where one exists."""
+def identities_found(outcomes: Iterable[Outcome]) -> dict[LocalKey, RecordIdentity]:
+    """Return the identities that `find_identities` found."""
+    rows = (row for outcome in outcomes for row in outcome.rows)
+    return {(table, local_id): RecordIdentity(record_id, origin_id) for table, local_id, record_id, origin_id in rows}
+
+
+def store_identities(install: Install, records: Mapping[LocalKey, int], origin_id: int) -> list[Statement]:
+    """Return what stores new identities in the transaction of their rows. It raises DuplicateKey where one exists."""
     rows = [(install.company_id, install.device_id, install.install_id, *key, record, origin_id) for key, record in records.items()]
-    for start in range(0, len(rows), _KEYS_PER_QUERY_MAX):
-        part = rows[start : start + _KEYS_PER_QUERY_MAX]
-        sql = _STORE.format(rows=", ".join("(%s, %s, %s, %s, %s, %s, %s)" for _ in part))
-        await session.execute(sql, [value for row in part for value in row])
+    return inserting(_STORE, rows)

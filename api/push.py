@@ -18,14 +18,21 @@ from aiohttp import web
 from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import Bookkeeping
-from api.db import Session
+from api.db import Outcome, Session, Statement
 from api.deliveries import Deliveries
-from api.delivery_store import lock_deliveries, read_deliveries, replace_deliveries, seen_by, store_deliveries
+from api.delivery_store import (
+    deliveries_found,
+    find_deliveries,
+    lock_deliveries,
+    replace_deliveries,
+    seen_by,
+    store_deliveries,
+)
 from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
-from api.identity import Install, find_identities, store_identities
+from api.identity import Install, find_identities, identities_found, store_identities
 from api.keys import DATABASE, SETTINGS
-from api.origins import open_origin
+from api.origins import append_origin, opened, origin_row
 from api.overtaken import mark_overtaken
 from api.past import Forks
 from api.push_answer import answer_push
@@ -77,12 +84,20 @@ async def handle_push(request: web.Request) -> web.Response:
 
 async def apply_push(session: Session, scope: Scope, push: PushRequest, request_id: str, arrived_us: int) -> Pushed:
     """Decide and store a push in the caller's transaction. Raises SyncError 401 for a revoked device, and what undoes all of it."""
-    lead_us, locked_until = await _hold(session, scope, push, arrived_us)
-    origin_id = await open_origin(session, kind=OriginKind.DEVICE, scope=scope, request_id=request_id, push_id=push.push_id)
-    deliveries = await read_deliveries(session, scope.company_id, push.device_id)
     install = Install(scope.company_id, push.device_id, push.install_id)
     keys = {key for change in push.changes for key in (*change.referenced, *_own_key(change))}
-    identities = await find_identities(session, install, keys)
+    origin = origin_row(OriginKind.DEVICE, scope, request_id, push.push_id)
+    # One packet; each statement sees what was committed before it, so all but the first see what the device pushed before this.
+    held, appended, given, *known = await session.run(
+        _hold(scope, push),
+        append_origin(session, origin),
+        find_deliveries(scope.company_id, push.device_id),
+        *find_identities(install, keys),
+    )
+    clock_lead_ms, locked_until = _held(held)
+    origin_id = await opened(session, origin, appended.result)
+    lead_us = await _clock_lead_us(session, push, arrived_us, clock_lead_ms)
+    deliveries, identities = deliveries_found(given), identities_found(known)
     rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
@@ -108,48 +123,55 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
         if verdict.is_told and verdict.record_id is not None:
             told.setdefault(verdict.change.table, set()).add(verdict.record_id)
     server_rows = await rows.read_again(told)
-    await store_identities(session, install, rows.named(), origin_id)
-    await store_pushed(context, verdicts)
-    await store_redeliveries(context, verdicts)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
-    await _note_begun(session, scope, push, deliveries)
+    # The deliveries last, so that their lock is short: pulls of many devices are recorded in one commit, and would wait for it.
+    *_, replaced = await session.run(
+        *store_identities(install, rows.named(), origin_id),
+        *store_pushed(context, verdicts),
+        *store_redeliveries(context, verdicts),
+        replace_deliveries(scope.company_id, push.device_id, deliveries, _begun(scope, push, deliveries)),
+    )
+    if replaced.result.rows == 0:
+        latest = await lock_deliveries(session, scope.company_id, push.device_id)
+        await store_deliveries(session, scope.company_id, push.device_id, _begun(scope, push, latest))
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 
-async def _hold(session: Session, scope: Scope, push: PushRequest, arrived_us: int) -> tuple[int, dt.date | None]:
-    """Lock the device's row, which puts its pushes one after the other, and hold the company as it is. Return by how much the
-    device's clock is ahead, in µs, and the day up to which the books are locked.
+def _hold(scope: Scope, push: PushRequest) -> Statement:
+    """Lock the device's row, which puts its pushes one after the other, and hold the company as it is."""
+    # Two who share the company's row first, and then both want it alone, end in a deadlock.
+    lock = "UPDATE" if any(change.table == "companies" for change in push.changes) else "SHARE"
+    return _HOLD.format(lock=lock), (scope.company_id, push.device_id)
+
+
+def _held(outcome: Outcome) -> tuple[int, dt.date | None]:
+    """Return the largest lead of the device's clock ever seen, in ms, and the day up to which the books are locked.
 
     Raises SyncError: 401 for a revoked device, 403 for a company that was closed meanwhile.
     """
-    # Two who share the company's row first, and then both want it alone, end in a deadlock.
-    lock = "UPDATE" if any(change.table == "companies" for change in push.changes) else "SHARE"
-    row = await session.fetch_one(_HOLD.format(lock=lock), (scope.company_id, push.device_id))
+    row = outcome.rows[0] if outcome.rows else None
     if row is None or row[0] is not None:
         raise device_revoked()
     _, clock_lead_ms, company_id, locked_until = row
     if company_id is None:
         raise forbidden()
-    known_lead_us = (clock_lead_ms or 0) * 1000
+    return clock_lead_ms or 0, locked_until
+
+
+async def _clock_lead_us(session: Session, push: PushRequest, arrived_us: int, known_lead_ms: int) -> int:
+    """Return by how much the device's clock is ahead, in µs, and remember it where that is more than was known."""
+    known_lead_us = known_lead_ms * 1000
     lead_us = read_clock_lead_us(push.sent_at, arrived_us=arrived_us, known_lead_us=known_lead_us)
     if lead_us > known_lead_us:
         await session.execute(_RAISE_LEAD, (lead_us // 1000, push.device_id))
-    return lead_us, locked_until
+    return lead_us
 
 
-async def _note_begun(session: Session, scope: Scope, push: PushRequest, known: Deliveries) -> None:
-    """Note in what the device was given (`known` as it was read) that it pushes.
-
-    Last, so that the lock is short: pulls of many devices are recorded in one commit, and would wait for it.
+def _begun(scope: Scope, push: PushRequest, deliveries: Deliveries) -> Deliveries:
+    """What the device was given, now that it pushes. A table that was lost is noted here too: what is refused in it is not told, so
+    it must come whole should it be gained again.
     """
-
-    def begun(deliveries: Deliveries) -> Deliveries:
-        # A table that was lost is noted here too: what is refused in it is not told, so it must come whole once it is gained again.
-        return seen_by(scope, deliveries).push_begun(push.last_version)
-
-    if not await replace_deliveries(session, scope.company_id, push.device_id, known, begun(known)):
-        latest = await lock_deliveries(session, scope.company_id, push.device_id)
-        await store_deliveries(session, scope.company_id, push.device_id, begun(latest))
+    return seen_by(scope, deliveries).push_begun(push.last_version)
 
 
 def _edited_at_us(change: PushedChange, lead_us: int, now_us: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from api.db import Session
+from api.db import Session, Statement
 from api.deliveries import Deliveries
 from api.identity import Install
 from api.push_request import PushedChange
@@ -112,26 +112,51 @@ async def read_push_past(
     if not cursors:
         return PushPast()
     keys = sorted(key for key in cursors if rows.get(TABLES[key[0]], key[1]) is not None)
-    tries = await _read_tries(session, install, keys, fingerprints)
+    records = await read_pasts(session, install.company_id, install.device_id, cursors)
+    asked = (
+        _find_tries(install, keys, fingerprints),
+        _find_first_sent(install, sorted(inserted)),
+        _find_redelivered(install, keys) if deliveries.tables or last_version else [],
+    )
+    outcomes = iter(await session.run(*asked[0], *asked[1], *asked[2]) if any(asked) else ())
+    found = [[row for _ in statements for row in next(outcomes).rows] for statements in asked]
+    tries = _tries_found(found[0])
     return PushPast(
-        records=await read_pasts(session, install.company_id, install.device_id, cursors),
+        records=records,
         tries=tries,
         later=await _read_later(session, install, tries),
-        first_sent=await _read_first_sent(session, install, sorted(inserted)),
-        redelivered=await _read_redelivered(session, install, keys) if deliveries.tables or last_version else frozenset(),
+        first_sent={(table, record_id): orjson.loads(payload) for table, record_id, payload in found[1]},  # the oldest comes last
+        redelivered=frozenset((table, record_id) for table, record_id in found[2]),
     )
 
 
-async def _read_tries(
-    session: Session, install: Install, keys: Sequence[Key], fingerprints: Collection[bytes]
-) -> dict[tuple[Key, bytes], list[Try]]:
+def _find_tries(install: Install, keys: Sequence[Key], fingerprints: Collection[bytes]) -> list[Statement]:
+    marks = ", ".join("%s" for _ in fingerprints)
+    return [
+        (_READ_TRIES.format(keys=marks_of(part), marks=marks), (install.company_id, *flat(part), install.device_id, *fingerprints))
+        for part in in_parts(keys if fingerprints else ())
+    ]
+
+
+def _tries_found(rows: Iterable[tuple[Any, ...]]) -> dict[tuple[Key, bytes], list[Try]]:
     tries: dict[tuple[Key, bytes], list[Try]] = defaultdict(list)
-    for part in in_parts(keys) if fingerprints else ():
-        sql = _READ_TRIES.format(keys=marks_of(part), marks=", ".join("%s" for _ in fingerprints))
-        params = (install.company_id, *flat(part), install.device_id, *fingerprints)
-        for table, record_id, fingerprint, *known in await session.fetch_all(sql, params):
-            tries[(table, record_id), bytes(fingerprint)].append(Try(*known))
+    for table, record_id, fingerprint, *known in rows:
+        tries[(table, record_id), bytes(fingerprint)].append(Try(*known))
     return tries
+
+
+def _find_first_sent(install: Install, keys: Sequence[Key]) -> list[Statement]:
+    return [
+        (_READ_FIRST_SENT.format(keys=marks_of(part)), (install.company_id, *flat(part), install.device_id))
+        for part in in_parts(keys)
+    ]
+
+
+def _find_redelivered(install: Install, keys: Sequence[Key]) -> list[Statement]:
+    return [
+        (_READ_REDELIVERED.format(keys=marks_of(part)), (install.company_id, install.device_id, *flat(part)))
+        for part in in_parts(keys)
+    ]
 
 
 async def _read_later(
@@ -150,20 +175,3 @@ async def _read_later(
         for record_id, *known in await session.fetch_all(sql, params):
             later[table, record_id].append(LaterChange(*known))
     return later
-
-
-async def _read_first_sent(session: Session, install: Install, keys: Sequence[Key]) -> dict[Key, Row]:
-    first: dict[Key, Row] = {}
-    for part in in_parts(keys):
-        sql = _READ_FIRST_SENT.format(keys=marks_of(part))
-        for table, record_id, payload in await session.fetch_all(sql, (install.company_id, *flat(part), install.device_id)):
-            first[table, record_id] = orjson.loads(payload)  # the oldest comes last
-    return first
-
-
-async def _read_redelivered(session: Session, install: Install, keys: Sequence[Key]) -> frozenset[Key]:
-    found: set[Key] = set()
-    for part in in_parts(keys):
-        sql = _READ_REDELIVERED.format(keys=marks_of(part))
-        found.update(await session.fetch_all(sql, (install.company_id, install.device_id, *flat(part))))
-    return frozenset(found)

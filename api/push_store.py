@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from api.db import Session
+from api.db import ROWS_PER_STATEMENT_MAX, Statement, inserting
 from api.push_context import PushContext
 from api.verdicts import Status, Verdict
 from schema.values import json_text
 
-ROWS_PER_STATEMENT_MAX = 200
 _STORE_PUSHED = """
 INSERT INTO sync_pushed (origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, group_name,
     payload, base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker)
@@ -28,14 +27,14 @@ SELECT fingerprint, id FROM sync_conflicts WHERE company_id = %s AND device_id =
 """
 
 
-async def store_pushed(context: PushContext, verdicts: Iterable[Verdict]) -> None:
-    """Append a row to sync_pushed for each change, in the order sent."""
-    await _insert(context.session, _STORE_PUSHED, [_pushed_row(context, verdict) for verdict in verdicts])
+def store_pushed(context: PushContext, verdicts: Iterable[Verdict]) -> list[Statement]:
+    """Return what appends a row to sync_pushed for each change, in the order sent."""
+    return inserting(_STORE_PUSHED, [_pushed_row(context, verdict) for verdict in verdicts])
 
 
-async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) -> None:
-    """Ask for the rows that are not what was sent though the push made no change of them that is news to the device: so even a
-    client that is long past the winning edit, and ignores results, falls back to the server's row (contract §2.6).
+def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) -> list[Statement]:
+    """Return what asks for the rows that are not what was sent though the push made no change of them that is news to the device:
+    so even a client that is long past the winning edit, and ignores results, falls back to the server's row (contract §2.6).
     """
     changed = {(v.change.table, v.record_id) for v in verdicts if v.is_change and not v.is_exact}
     told = {(v.change.table, v.record_id) for v in verdicts if v.is_told and v.record_id is not None}
@@ -43,7 +42,7 @@ async def store_redeliveries(context: PushContext, verdicts: Iterable[Verdict]) 
     for table, record_id in sorted(told - changed):
         if table in context.scope.readable:
             rows.append((context.scope.company_id, context.install.device_id, table, record_id))
-    await _insert(context.session, _ASK_AGAIN, rows)
+    return inserting(_ASK_AGAIN, rows)
 
 
 async def store_conflicts(
@@ -59,7 +58,8 @@ async def store_conflicts(
         if is_conflict(verdict):
             fingerprints[verdict.change.seq] = verdict.change.fingerprint
             rows.append(_conflict_row(context, verdict, server_rows))
-    await _insert(context.session, _STORE_CONFLICT, rows)
+    for statement in inserting(_STORE_CONFLICT, rows):
+        await context.session.execute(*statement)
     found: dict[bytes, int] = {}
     wanted = list(fingerprints.values())
     for start in range(0, len(wanted), ROWS_PER_STATEMENT_MAX):
@@ -132,11 +132,3 @@ def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
         verdict.is_exact,
         verdict.is_maker,
     )
-
-
-async def _insert(session: Session, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows into where `sql` says, many in one statement."""
-    for start in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-        part = rows[start : start + ROWS_PER_STATEMENT_MAX]
-        marks = f"({', '.join('%s' for _ in part[0])})"
-        await session.execute(sql.format(rows=", ".join(marks for _ in part)), [value for row in part for value in row])

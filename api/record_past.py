@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
-from api.db import Session
+from api.db import Outcome, Session, Statement
 
 PUSHES_MAX = 200
 KEYS_PER_QUERY_MAX = 500
@@ -95,8 +95,10 @@ async def read_pasts(
 ) -> dict[Key, RecordPast]:
     """Return the past of each record that has one; `wanted`: the cursors at which its images are asked for, or none."""
     # What was pushed first: what the tailer passes in between is then overlaid on an image that holds it, which changes nothing.
-    pushed = await _read_pushed(session, company_id, device_id, wanted)
-    pasts, images = await _read_newest(session, company_id, wanted)
+    asked = _find_pushed(company_id, device_id, wanted)
+    outcomes = await session.run(*asked.values(), *_find_newest(company_id, wanted))
+    pushed = _pushed_found(dict(zip(asked, outcomes, strict=False)))
+    pasts, images = _newest_found(outcomes[len(asked) :])
     await _read_older(session, company_id, wanted, pasts)
     places = {key: {past.version_at(cursor) for cursor in wanted[key]} for key, past in pasts.items()}
     missing = {place for found in places.values() for place in found if place and place not in images}
@@ -113,13 +115,16 @@ async def read_pasts(
     }
 
 
-async def _read_newest(session: Session, company_id: int, keys: Collection[Key]) -> tuple[dict[Key, RecordPast], dict[int, Row]]:
+def _find_newest(company_id: int, keys: Collection[Key]) -> list[Statement]:
+    return [(_READ_NEWEST.format(keys=marks_of(part)), (company_id, *flat(part))) for part in in_parts(sorted(keys))]
+
+
+def _newest_found(outcomes: Iterable[Outcome]) -> tuple[dict[Key, RecordPast], dict[int, Row]]:
     """The newest version of each, and its image."""
     pasts: dict[Key, RecordPast] = {}
     images: dict[int, Row] = {}
-    for part in in_parts(sorted(keys)):
-        sql = _READ_NEWEST.format(keys=marks_of(part))
-        for table, record_id, newest, version, older, data, sealed in await session.fetch_all(sql, (company_id, *flat(part))):
+    for outcome in outcomes:
+        for table, record_id, newest, version, older, data, sealed in outcome.rows:
             pasts[table, record_id] = RecordPast(newest, ((version, older),) if version is not None else ())
             if version is not None:
                 images[version] = _image(data, sealed)
@@ -156,16 +161,22 @@ async def _read_images_from(session: Session) -> int:
     return int(row[0]) if row else 0
 
 
-async def _read_pushed(session: Session, company_id: int, device_id: str, keys: Collection[Key]) -> dict[Key, list[Pushed]]:
-    """What the device pushed to each, oldest first."""
+def _find_pushed(company_id: int, device_id: str, keys: Collection[Key]) -> dict[str, Statement]:
+    """By table, what asks for what the device pushed to each record."""
     ids: dict[str, list[int]] = defaultdict(list)
     for table, record_id in sorted(keys):
         ids[table].append(record_id)
+    return {
+        table: (_READ_PUSHED.format(rows=", ".join("ROW(%s)" for _ in wanted)), (*wanted, company_id, table, device_id, PUSHES_MAX))
+        for table, wanted in ids.items()
+    }
+
+
+def _pushed_found(outcomes: Mapping[str, Outcome]) -> dict[Key, list[Pushed]]:
+    """What the device pushed to each record, oldest first."""
     pushed: dict[Key, list[Pushed]] = defaultdict(list)
-    for table, wanted in ids.items():
-        sql = _READ_PUSHED.format(rows=", ".join("ROW(%s)" for _ in wanted))
-        params = (*wanted, company_id, table, device_id, PUSHES_MAX)
-        for record_id, payload, version, is_maker in await session.fetch_all(sql, params):
+    for table, outcome in outcomes.items():
+        for record_id, payload, version, is_maker in outcome.rows:
             pushed[table, record_id].append(Pushed(orjson.loads(payload), version, bool(is_maker)))
     return pushed
 

@@ -18,6 +18,7 @@ from api.db import Database
 from schema.errors import SyncError
 
 POLL_SECONDS_MIN = 0.001
+POLL_SECONDS_HINTED = 0.005
 POLL_SECONDS_MAX = 0.02
 ORIGINS_PER_QUERY_MAX = 500
 _READ = "SELECT origin_id, first_version, last_version FROM sync_tx WHERE origin_id IN ({marks})"
@@ -67,14 +68,15 @@ class Waiter:
         self._hint.set()
 
     async def _ask(self) -> None:
-        pause = POLL_SECONDS_MIN
+        first = pause = POLL_SECONDS_HINTED if self._has_hints else POLL_SECONDS_MIN
         known = 0
+        self._hint.clear()  # an older hint is of what was there before
         while self._waiting:
             newest = max(self._waiting)
-            pause = POLL_SECONDS_MIN if newest > known else min(pause * 1.5, POLL_SECONDS_MAX)
+            pause = first if newest > known else min(pause * 1.5, POLL_SECONDS_MAX)
             known = max(known, newest)
             with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS_MAX if self._has_hints else pause):
+                async with asyncio.timeout(pause):
                     await self._hint.wait()
             self._hint.clear()
             origins = list(self._waiting)[:ORIGINS_PER_QUERY_MAX]

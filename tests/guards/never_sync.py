@@ -27,7 +27,7 @@ DOUBLED_ROWS = (
         "identity-stored",
         DOUBLED,
         "api/push.py",
-        "    await store_identities(session, install, rows.named(), origin_id)\n",
+        "        *store_identities(install, rows.named(), origin_id),\n",
         "",
         f"{PUSH}_the_same_push_four_times_gives_one_row_and_the_same_mapping",
         f"{PUSH}_an_insert_retried_after_a_hard_delete_stays_deleted_and_is_told",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from api.db import Session
+from api.db import Outcome, Session
 from api.deliveries import Deliveries, decode
 from api.delivery_store import DELIVERIES
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
@@ -41,7 +41,9 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     """
     passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
     async with app[DATABASE].read() as session:
-        head, deliveries = await _read_head_and_given(session, scope.company_id, push.device_id)
+        reader = VersionReader(session, scope.company_id, passed)
+        given, *made = await session.run((_READ, (scope.company_id, push.device_id)), *reader.find_made())
+        head, deliveries = await _head_and_given(session, given)
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
@@ -49,8 +51,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         if cursor is None:
             safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
             cursor = deliveries.push_cursor(safe, scope.readable)
-        reader = VersionReader(session, scope.company_id, pushed.origin_id, passed)
-        results = await _results(session, scope, pushed, reader)
+        results = await _results(scope, pushed, reader, made)
 
     def answered(now: Deliveries) -> Deliveries:
         return now.push_answered(cursor, scope.readable, head.min_version)
@@ -70,19 +71,18 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     }
 
 
-async def _read_head_and_given(session: Session, company_id: int, device_id: str) -> tuple[Head, Deliveries]:
+async def _head_and_given(session: Session, outcome: Outcome) -> tuple[Head, Deliveries]:
     """Raises SyncError 503 as `read_head` does."""
-    row = await session.fetch_one(_READ, (company_id, device_id))
-    if row is None:
+    if not outcome.rows:
         return await read_head(session), Deliveries()
-    state, *place = row
+    state, *place = outcome.rows[0]
     head = Head(*place)
     session.confirm_head(head.version)
     return head, decode(state)
 
 
-async def _results(session: Session, scope: Scope, pushed: Pushed, reader: VersionReader) -> list[dict[str, Any]]:
-    versions = await reader.versions(pushed.verdicts)
+async def _results(scope: Scope, pushed: Pushed, reader: VersionReader, made: Iterable[Outcome]) -> list[dict[str, Any]]:
+    versions = await reader.versions(pushed.verdicts, made)
     told = await reader.told(pushed.verdicts, pushed.server_rows)
     results = []
     for verdict in pushed.verdicts:

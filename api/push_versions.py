@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from api.db import Session
+from api.db import Outcome, Session, Statement
 from api.verdicts import Status, Verdict
 from api.waiting import Passed
 
@@ -49,17 +49,22 @@ class Told:
 class VersionReader:
     """Reads what the change log says after the tailer passed the push; `passed` None: it has not yet."""
 
-    def __init__(self, session: Session, company_id: int, origin_id: int, passed: Passed | None) -> None:
+    def __init__(self, session: Session, company_id: int, passed: Passed | None) -> None:
         self._session = session
         self._company_id = company_id
-        self._origin_id = origin_id
         self._passed = passed
 
-    async def versions(self, verdicts: Sequence[Verdict]) -> dict[int, int]:
-        """Return versions by the change's place in the push: its own, or, for a duplicate, of what the first INSERT made."""
-        found: dict[int, int] = {}
-        if self._passed is not None and self._passed.first_version is not None:
-            found |= self._own_versions(verdicts, await self._made(self._passed.first_version, self._passed.head_after))
+    def find_made(self) -> list[Statement]:
+        """Return what asks for the changes that the push made, where they are known."""
+        if self._passed is None or self._passed.first_version is None:
+            return []
+        return [(_MADE, (self._company_id, self._passed.first_version, self._passed.head_after))]
+
+    async def versions(self, verdicts: Sequence[Verdict], made: Iterable[Outcome]) -> dict[int, int]:
+        """Return versions by the change's place in the push: its own, of what `find_made` gave, or, for a duplicate, of what the
+        first INSERT made.
+        """
+        found = self._own_versions(verdicts, _by_record(made))
         again = {(v.change.table, v.record_id): v.change.seq for v in verdicts if v.status is Status.DUPLICATE and not v.is_change}
         keys = [key for key in again if key[1] is not None]
         if keys:
@@ -90,12 +95,6 @@ class VersionReader:
                 told[key] = Told(row, version, is_deleted=row["deleted_at"] is not None)
         return told
 
-    async def _made(self, first: int, last: int) -> dict[Key, list[int]]:
-        made: dict[Key, list[int]] = defaultdict(list)
-        for table, record_id, version in await self._session.fetch_all(_MADE, (self._company_id, first, last)):
-            made[table, record_id].append(version)
-        return made
-
     @staticmethod
     def _own_versions(verdicts: Sequence[Verdict], made: Mapping[Key, list[int]]) -> dict[int, int]:
         """The n-th change of a record in the push made the n-th change of it in the change log."""
@@ -123,6 +122,14 @@ class VersionReader:
         if row is None:
             return None
         return {**orjson.loads(row[0]), **(orjson.loads(row[1]) if row[1] else {})}
+
+
+def _by_record(made: Iterable[Outcome]) -> dict[Key, list[int]]:
+    versions: dict[Key, list[int]] = defaultdict(list)
+    for outcome in made:
+        for table, record_id, version in outcome.rows:
+            versions[table, record_id].append(version)
+    return versions
 
 
 def _marks(keys: Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ SECONDS = 0.5
 async def watching(database: Fresh, held_max: int = 2) -> AsyncIterator[HeadWatch]:
     """A watch of its own, without hints."""
     db = Database(database.settings.api(), pool_size=2, wait_ms_max=1000)
-    watch = HeadWatch(db, Cache("", database=database.name, timeout_ms=100), held_max=held_max)
+    watch = HeadWatch(db, Cache("", database=database.name, timeout_ms=100), held_max=held_max, on_hint=lambda: None)
     try:
         yield watch
     finally:

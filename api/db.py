@@ -97,7 +97,7 @@ class Session:
         """Take over a head that this session read. Raises SyncError 503 where MySQL's past was replaced."""
         self._seen.confirm(version, self.head_floor)
 
-    def begin(self, sql: str) -> None:
+    def put_before(self, sql: str) -> None:
         """Run `sql`, which gives no rows, right before the next statement, in one packet with it."""
         self._before = sql
 
@@ -215,7 +215,7 @@ class Database:
         async with self._lent() as session:
             if self._is_repeatable:
                 await session.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            session.begin("START TRANSACTION")
+            session.put_before("START TRANSACTION")
             yield session
             try:
                 await session.execute("COMMIT")

@@ -50,7 +50,7 @@ from schema.changes import OriginKind
 from schema.tables import TABLES
 
 _HOLD = """
-SELECT d.revoked_at, d.clock_lead_ms, c.id, c.books_locked_until
+SELECT d.revoked_at, d.clock_lead_ms, c.id, c.books_locked_until, @@SESSION.auto_increment_increment
 FROM devices d LEFT JOIN companies c ON c.id = %s AND c.is_active AND c.deleted_at IS NULL
 WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c
 """
@@ -94,7 +94,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
         find_deliveries(scope.company_id, push.device_id),
         *find_identities(install, keys),
     )
-    clock_lead_ms, locked_until = _held(held)
+    clock_lead_ms, locked_until = _held(session, held)
     origin_id = await opened(session, origin, appended.result)
     lead_us = await _clock_lead_us(session, push, arrived_us, clock_lead_ms)
     deliveries, identities = deliveries_found(given), identities_found(known)
@@ -144,7 +144,7 @@ def _hold(scope: Scope, push: PushRequest) -> Statement:
     return _HOLD.format(lock=lock), (scope.company_id, push.device_id)
 
 
-def _held(outcome: Outcome) -> tuple[int, dt.date | None]:
+def _held(session: Session, outcome: Outcome) -> tuple[int, dt.date | None]:
     """Return the largest lead of the device's clock ever seen, in ms, and the day up to which the books are locked.
 
     Raises SyncError: 401 for a revoked device, 403 for a company that was closed meanwhile.
@@ -152,7 +152,7 @@ def _held(outcome: Outcome) -> tuple[int, dt.date | None]:
     row = outcome.rows[0] if outcome.rows else None
     if row is None or row[0] is not None:
         raise device_revoked()
-    _, clock_lead_ms, company_id, locked_until = row
+    _, clock_lead_ms, company_id, locked_until, session.id_step = row
     if company_id is None:
         raise forbidden()
     return clock_lead_ms or 0, locked_until

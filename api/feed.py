@@ -1,8 +1,8 @@
 """Reads pages of a company's feed from the change log (contract §2.1, §2.2). Rows stay bytes: MySQL writes a change's JSON around
 the row's, which was made once, by the tailer.
 
-A short way back is one range read of sync_changes, repeated records dropped in the page. A long one, and the first, walks
-sync_live, so it costs what the live records cost and not what the history costs.
+A short way back is one range read of sync_changes, repeated records dropped in the page. A long one, and the first up to the head
+it began at, walks sync_live, so it costs what the live records cost and not what the history costs.
 """
 
 from __future__ import annotations
@@ -99,27 +99,23 @@ async def read_page(feed: Database, wanted: PageRequest) -> Page:
 
     Raises StateMoved: what `wanted` was made from is not so any more, and the page could lack what was pruned meanwhile.
     """
-    if wanted.after and not wanted.is_history:
+    is_walk = not wanted.is_history and (not wanted.after or wanted.after < wanted.fresh_head)
+    if not is_walk and not wanted.is_history:
         async with feed.read() as session:
             rows = await _read_changes(session, wanted, wanted.after, wanted.limit + 1)
             if not rows:
                 await _check_state(session, wanted.head)
-        if len(rows) <= wanted.limit and all(row.for_device is None for row in rows):
+        is_walk = len(rows) > wanted.limit
+        if not is_walk and all(row.for_device is None for row in rows):
             return Page(newest_of_each(rows), wanted.head.version, False)
     async with feed.snapshot() as session:
         await _check_state(session, wanted.head)
-        return await _read_long_page(session, wanted)
+        return await _read_long_page(session, wanted, is_walk=is_walk)
 
 
-async def _read_long_page(session: Session, wanted: PageRequest) -> Page:
-    rows: list[FeedRow] = []
-    is_walk = wanted.after == 0 and not wanted.is_history
-    if not is_walk:
-        rows = await _read_changes(session, wanted, wanted.after, wanted.limit + 1)
-        is_walk = len(rows) > wanted.limit and not wanted.is_history
-    if is_walk:
-        rows = await _read_live(session, wanted, wanted.after, wanted.limit + 1)
-    page = await _end_with_tx(session, wanted, rows, is_walk=is_walk)
+async def _read_long_page(session: Session, wanted: PageRequest, *, is_walk: bool) -> Page:
+    read = _read_live if is_walk else _read_changes
+    page = await _end_with_tx(session, wanted, await read(session, wanted, wanted.after, wanted.limit + 1), is_walk=is_walk)
     kept = page.rows if wanted.is_history else newest_of_each(page.rows)
     kept = await _without_void(session, wanted, kept)
     return Page(kept, page.last, page.has_more, page.is_cut)

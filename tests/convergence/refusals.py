@@ -76,8 +76,9 @@ def _place(refusal: Refusal) -> tuple[Any, ...]:
 
 def _is_kept(refusal: Refusal, kept: dict[str, Any]) -> bool:
     """Every text that was sent is there; other values may stand as the server reads them."""
-    data = refusal.change["data"]
-    return all(kept.get(name) == data[name] for name in TEXTS.get(refusal.change["table"], ()) if name in data)
+    texts = TEXTS.get(refusal.change["table"], ())
+    sent = [change["data"] for change in (refusal.change, *refusal.others)]
+    return any(all(kept.get(name) == data[name] for name in texts if name in data) for data in sent)
 
 
 def _text(change: dict[str, Any]) -> str:

@@ -42,7 +42,10 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A change that was refused, or that lost some fields; `conflict_id` None: it was rejected."""
+    """A change that was refused, or that lost some fields; `conflict_id` None: it was rejected.
+
+    `others`: changes of the same record in the same push, each of which may be the one that lost them; an answer does not say.
+    """
 
     company_id: int
     device_id: str
@@ -50,6 +53,7 @@ class Refusal:
     record_id: int | None
     code: str | None
     conflict_id: int | None
+    others: tuple[Change, ...] = ()
 
     def key(self) -> str:
         """The same for the same change of the same device."""
@@ -120,7 +124,8 @@ class Answers:
         conflicts = list(answer["conflicts"])
         for change, result in zip(sent, results, strict=True):
             self._judge(phone, change, result, answer)
-            self._keep_refusal(phone, change, result, conflicts)
+            merged = [c for c, r in zip(sent, results, strict=True) if r["status"] == "merged" and _record(r) == _record(result)]
+            self._keep_refusal(phone, change, result, conflicts, merged)
         must(not conflicts, f"{phone.name}: conflicts without a result: {conflicts}")
 
     def _judge(self, phone: Phone, change: Change, result: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -154,11 +159,12 @@ class Answers:
         is_made = change["operation"] == "INSERT" and any(key[:2] + key[3:] == place for key in self.records)
         return is_made or refusal.key() in self.taken
 
-    def _keep_refusal(self, phone: Phone, change: Change, result: dict[str, Any], conflicts: list[dict[str, Any]]) -> None:
+    def _keep_refusal(
+        self, phone: Phone, change: Change, result: dict[str, Any], conflicts: list[dict[str, Any]], merged: list[Change]
+    ) -> None:
         """Of each conflict, and each edit that lost fields, the answer names the conflict that is kept of it."""
         status, conflict_id = result["status"], None
-        place = (result["table"], result["local_id"], result["record_id"])
-        is_next = bool(conflicts) and place == (conflicts[0]["table"], conflicts[0]["local_id"], conflicts[0]["record_id"])
+        is_next = bool(conflicts) and _record(result) == _record(conflicts[0])
         has_lost = is_next and conflicts[0]["resolution"] == "merged" and change["data"].keys() >= set(conflicts[0]["fields"])
         if status == "conflict" or (status == "merged" and has_lost):
             must(is_next, f"{phone.name}: a conflict that nobody hears of: {change} → {result}")
@@ -166,7 +172,8 @@ class Answers:
             must(conflict_id is not None, f"{phone.name}: a conflict that is not kept: {change} → {result}")
         if status == "rejected" or conflict_id is not None:
             company_id, device_id, code = phone.company_id, phone.line.device_id, result.get("code")
-            self.refusals.append(Refusal(company_id, device_id, change, result["record_id"], code, conflict_id))
+            others = tuple(merged) if status == "merged" else ()
+            self.refusals.append(Refusal(company_id, device_id, change, result["record_id"], code, conflict_id, others))
         if status != "rejected":
             self.taken.add(Refusal(phone.company_id, phone.line.device_id, change, None, None, None).key())
 
@@ -204,3 +211,7 @@ def may_read(phone: Phone, table: str) -> bool:
 def may_write(phone: Phone, table: str) -> bool:
     """The same of writing."""
     return may_read(phone, table) and table not in UNWRITABLE.get(phone.role, set()) and not phone.is_read_only
+
+
+def _record(told: dict[str, Any]) -> tuple[Any, ...]:
+    return told["table"], told["local_id"], told["record_id"]

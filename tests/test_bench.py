@@ -8,4 +8,4 @@ from tests.bench import lag
 def test_a_bench_gives_its_figures_beside_a_peer() -> None:
     figures = list(lag.measure(0.0))
     assert [figure.unit for figure in figures] == ["ms"] * 4
-    assert all(figure.ours > 0 and figure.ratio for figure in figures)
+    assert all(figure.peers is not None for figure in figures)

@@ -22,7 +22,7 @@ _IDLE_SECONDS = (0.02, 0.06)
 _WAIT_SECONDS = 20
 _GIVE_UP_SECONDS = 30
 Commit = Callable[[], float]
-"""Makes a change and tells when its COMMIT was answered, in seconds."""
+"""Makes a change and tells when its COMMIT was answered, in seconds; on a busy machine a device may see it before that."""
 
 
 def measure(share: float) -> Iterator[Figure]:

@@ -112,9 +112,12 @@ class Device:
         }
 
     def take_pushed(self, batch: list[Change], answer: Answer) -> list[Verdict]:
-        """Take the answer to a push of the outbox's first changes. What may be sent again stays in the outbox."""
+        """Take the answer to a push of the outbox's first changes. What may be sent again stays in the outbox.
+
+        The answer's cursor may pass rows that stand exactly as they were sent. This device shows a row's times too, which MySQL
+        set, so it goes on from its last pull, and is sent its own rows (contract §2.5).
+        """
         verdicts = list(zip(batch, answer["results"], strict=True))
-        self._cursor = answer["current_version"]
         self.outbox[: len(batch)] = [change for change, result in verdicts if result.get("retryable")]
         for change, result in verdicts:
             self._take_result(change, result)

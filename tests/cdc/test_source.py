@@ -118,7 +118,9 @@ def test_close_from_another_thread_ends_a_waiting_stream_without_error(binlog: B
     read: list[int] = []
     reader = threading.Thread(target=lambda: read.extend(event.type for event in source.events()))
     reader.start()
-    time.sleep(0.3)
+    deadline = time.monotonic() + 20
+    while e.FORMAT_DESCRIPTION not in read and time.monotonic() < deadline:
+        time.sleep(0.02)
     source.close()
     reader.join(5)
     assert not reader.is_alive()

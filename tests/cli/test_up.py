@@ -269,7 +269,7 @@ def test_ctrl_c_in_the_middle_of_a_first_start_leaves_nothing_running(
     time.sleep(seconds)
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(60) == 0
-    wait_for(lambda: members_of(tmp_path / "home") == [], seconds=2)
+    wait_for(lambda: members_of(tmp_path / "home") == [])
     assert "Traceback" not in run.stderr
 
 

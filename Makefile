@@ -12,7 +12,7 @@ simulate: .venv/installed-demo
 	@.venv/bin/matrix-sync simulate $(ARGS)
 
 test: .venv/installed-dev
-	@.venv/bin/python -m pytest -n 4 --dist loadfile --durations=40 $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=40 $(ARGS)
 
 # Everything, or what ARGS names: make bench ARGS="sustained --share 0.1". See docs/performance.md.
 bench: .venv/installed-dev

@@ -6,18 +6,28 @@ import json
 import secrets
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
+
 from cli.embedded import MySQLServer
 from cli.embedded.claim import kept_secret, make_private_dir, write_private
 from schema.errors import StartError
-from schema.settings import MySQLAddress
+from schema.settings import DEFAULT_FILE, MySQLAddress
 
 DEMO_EMAIL = "demo@example.com"
 _ROLES = ("api", "tailer", "operator")
+
+
+def home_option(what_for: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--home`, as `home_path`, of every command that starts a home or works on one."""
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option(
+        "--home", "home_path", metavar="DIR", type=kind, default=DEFAULT_FILE.parent, show_default=True, help=what_for
+    )
 
 
 class Home:

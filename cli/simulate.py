@@ -11,14 +11,13 @@ from rich.console import Console
 
 from cli.demo.retailer import Retailer
 from cli.demo.server import running_server
-from cli.home import Home
+from cli.home import Home, home_option
 from cli.output import DIFFERENCES, DONE, Command, console, print_json
 from cli.simulation.plan import Load
 from cli.simulation.play import simulate as play
 from cli.simulation.report import print_summary, summary
 from cli.simulation.run import Run
 from cli.simulation.screen import Screen
-from schema.settings import DEFAULT_FILE
 
 ABORTED = 130
 _MINUTE_S = 60
@@ -50,15 +49,7 @@ _MINUTE_S = 60
     help="Seconds between two syncs of a device that is online.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses who does what and when, and who is offline.")
-@click.option(
-    "--home",
-    "home_path",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_FILE.parent,
-    show_default=True,
-    help="The home of the `matrix-sync up` to load; where none runs, one is started there meanwhile.",
-)
+@home_option("The home of the `matrix-sync up` to load; where none runs, one is started there meanwhile.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and no progress.")
 @click.pass_context
 def simulate(

@@ -13,11 +13,10 @@ from types import FrameType
 import click
 
 from cli.embedded.claim import Claim, free_port, is_port_free
-from cli.home import Home
+from cli.home import Home, home_option
 from cli.stack import Stack
 from cli.supervisor import Supervisor
 from schema.errors import StartError
-from schema.settings import DEFAULT_FILE
 
 DEFAULT_PORT = 8080
 _PORTS_TRIED = 100
@@ -49,15 +48,7 @@ curl -s {api}/api/sync/pull -H "Authorization: Bearer $TOKEN" -H 'Content-Type: 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready, for programs.")
-@click.option(
-    "--home",
-    "home_path",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_FILE.parent,
-    show_default=True,
-    help="Where data, settings, secrets and logs are kept.",
-)
+@home_option("Where data, settings, secrets and logs are kept.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -14,9 +14,8 @@ from cli.demo.play import Outcome, play
 from cli.demo.report import print_summary, summary
 from cli.demo.retailer import Retailer, StoreBook
 from cli.demo.server import running_server
-from cli.home import Home
+from cli.home import Home, home_option
 from cli.output import DIFFERENCES, DONE, Command, console, print_json
-from schema.settings import DEFAULT_FILE
 
 
 class _Bar:
@@ -39,15 +38,7 @@ class _Bar:
 @click.option("--tills", type=click.IntRange(2, 20), default=3, show_default=True, help="Devices of each store.")
 @click.option("--baskets", type=click.IntRange(1), metavar="N", help="At most so many a day in each store.  [default: all]")
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses the first day.")
-@click.option(
-    "--home",
-    "home_path",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_FILE.parent,
-    show_default=True,
-    help="The home of the `matrix-sync up` to play on; where none runs, one is started there for the demo.",
-)
+@home_option("The home of the `matrix-sync up` to play on; where none runs, one is started there for the demo.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end, and no progress.")
 @click.pass_context
 def demo(

@@ -20,8 +20,8 @@ from pathlib import Path
 from api.tokens import AccessToken, sign_access
 from cli.embedded.process import Child
 from schema.settings import Settings
-from tests.bench.cpu import cpu_seconds
 from tests.bench.load import Result, Talk, run_load
+from tests.bench.processes import cpu_seconds
 from tests.faults.kit import with_settings
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -99,7 +99,7 @@ class Lab:
         """CPU used by the servers so far; 0 for those that are not ours."""
         return Cpu(
             *(
-                cpu_seconds([server.pid] if server is not None and server.pid else [])
+                cpu_seconds(server.pid if server is not None else None)
                 for server in (self.serve, self.tail, self.stack.mysql, self.stack.redis)
             )
         )

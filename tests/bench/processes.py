@@ -1,19 +1,19 @@
-"""What processes cost: CPU seconds and memory, read from /proc. Linux only."""
+"""What processes cost in CPU seconds. Linux only."""
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
 import pymysql
 from pymysql.connections import Connection
 
+from cli.simulation.processes import usage_of
 
-def cpu_seconds(pid: int) -> float:
-    """CPU of a process so far, its threads with it."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+def cpu_seconds(pid: int | None) -> float:
+    """CPU so far of a process, its threads, and all below it; 0 for one that is not here."""
+    return sum(usage.cpu_seconds for usage in usage_of({"it": pid} if pid else {}).values())
 
 
 def children_cpu_seconds() -> float:

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.bare import bare_server
-from tests.bench.cpu import cpu_seconds
 from tests.bench.figure import Figure
 from tests.bench.generated import generate
 from tests.bench.lab import PULL, Cpu, Crew, Lab, open_lab
 from tests.bench.load import Ready, Result, Talk, Walk, post
+from tests.bench.processes import cpu_seconds
 
 RECORDS = 20_000
 CHANGES = 200_000
@@ -114,9 +114,9 @@ class _Bench:
         with bare_server(self._lab.stack.directory, b"x" * size) as (child, port):
             lines = [[Ready([post(PULL, "t" * 300, b"y" * 80)])] for _ in range(connections)]
             self._lab.load(lines, _WARM_SECONDS / 2, port=port)
-            before = cpu_seconds([child.pid or 0])
+            before = cpu_seconds(child.pid)
             result, _ = self._lab.load(lines, self._seconds, port=port)
-            cpu_us = (cpu_seconds([child.pid or 0]) - before) / result.demand().count * 1e6
+            cpu_us = (cpu_seconds(child.pid) - before) / result.demand().count * 1e6
             print(f"    {_BARE}: {result}; {cpu_us:.0f} µs of CPU each", file=sys.stderr)
             return result.per_second
 

@@ -110,7 +110,9 @@ def _shown(scope: Scope, verdict: Verdict, told: Told) -> dict[str, Any]:
 
 
 def visible_columns(scope: Scope, table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of a row what this role may see."""
+    """Return of a row what this user and device may see: of a table that they may not read, nothing."""
+    if table not in scope.readable:
+        return {}
     return {
         c.name: row[c.name]
         for c in TABLES[table].columns

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from api.identity import LOCAL_ID_CHARACTERS_MAX
 from api.push_context import PushContext, existing_id, was_ever_here
+from api.push_earlier import taken_before
 from api.push_edit import delete_record, update_record
 from api.push_insert import insert_records
 from api.push_request import PushedChange
@@ -61,7 +62,14 @@ async def _apply(context: PushContext, change: PushedChange) -> Verdict:
 
 
 def _refused(context: PushContext, change: PushedChange, refused: Refused) -> Verdict:
-    """Refused before its row was looked at: the device is told the row all the same, else it would believe what it sent."""
+    """Refused before its row was looked at: the device is told the row all the same, else it would believe what it sent.
+
+    A retry is not refused for what has become of its user since: it would stand among the refused though it took effect.
+    """
+    if refused.code == "forbidden":
+        verdict = taken_before(context, TABLES[change.table], change)
+        if verdict is not None:
+            return verdict
     return refusal(change, refused, record_id=existing_id(context, change))
 
 

@@ -82,17 +82,17 @@ def was_ever_here(context: PushContext, table: Table, record_id: int) -> bool:
 
 def existing_id(context: PushContext, change: PushedChange) -> int | None:
     """Return the record of a change that was refused before its row was looked at, where there is one, or once was, that this user
-    may read.
+    may read or this device made.
     """
     table = TABLES.get(change.table)
-    if table is None or table.name not in context.scope.readable:
+    if table is None:
         return None
     record_id = target_id(change, context.rows.references.records)
     if change.operation == "INSERT":
         if record_id is not None:
             return record_id
         record_id = change.record_id
-    if record_id is None:
+    if record_id is None or table.name not in context.scope.readable:
         return None
     is_known = context.rows.get(table, record_id) is not None or was_ever_here(context, table, record_id)
     return record_id if is_known else None

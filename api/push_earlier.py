@@ -8,13 +8,17 @@ moved on in between, or if this push repeats what came after it as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
-from api.push_context import PushContext
+from api.exactness import is_equal
+from api.push_context import PushContext, cleaned_data
 from api.push_request import PushedChange
-from api.push_rows import target_id
-from api.verdicts import Status
-from schema.tables import Table
+from api.push_rows import Row, target_id
+from api.verdicts import Refused, Status, Verdict
+from schema.changes import Operation
+from schema.tables import WRITER_COLUMN, Table
 
 
 class Earlier(StrEnum):
@@ -40,6 +44,46 @@ def read_earlier(context: PushContext, table: Table, change: PushedChange, recor
             if is_past or _repeats(context, table, change, record_id, [bytes(other.fingerprint) for other in later]):
                 return Earlier.MERGED if earlier.status == Status.MERGED else Earlier.APPLIED
     return Earlier.NEVER
+
+
+def taken_before(context: PushContext, table: Table, change: PushedChange) -> Verdict | None:
+    """Return the verdict of a change that took effect when it was sent before, though this user may not make it any more."""
+    record_id = target_id(change, context.rows.references.records)
+    row = context.rows.get(table, record_id)
+    if row is None or record_id is None:
+        return None
+    earlier = read_earlier(context, table, change, record_id)
+    is_first = change.operation == Operation.INSERT and is_first_sent(context, table, change, record_id)
+    if earlier not in (Earlier.APPLIED, Earlier.MERGED) and not is_first:
+        return None
+    if change.operation == Operation.INSERT:
+        status = Status.DUPLICATE
+    else:
+        status = Status.MERGED if earlier is Earlier.MERGED else Status.NOOP
+    return Verdict(change, status, record_id=record_id, values=change.data, is_told=table.name in context.scope.readable)
+
+
+def is_first_sent(context: PushContext, table: Table, change: PushedChange, record_id: int) -> bool:
+    """Whether an INSERT says of its record what this device said when it made it."""
+    first = first_sent(context, table, record_id)
+    try:
+        cleaned = cleaned_data(context, table, change, is_insert=True, record_id=record_id)
+    except Refused:
+        return False
+    return first is not None and is_equal(table, first, without_writer(cleaned.values))
+
+
+def first_sent(context: PushContext, table: Table, record_id: int) -> Row | None:
+    """What this device sent when it made the record: in this very push, or in an earlier one."""
+    values: Mapping[str, Any] | None = context.rows.first_said(table, record_id)
+    if values is None:
+        values = context.past.first_sent.get((table.name, record_id))
+    return without_writer(values) if values is not None else None
+
+
+def without_writer(values: Mapping[str, Any]) -> Row:
+    """Who wrote a row is the server's word, not the device's."""
+    return {name: value for name, value in values.items() if name != WRITER_COLUMN}
 
 
 def _repeats(context: PushContext, table: Table, change: PushedChange, record_id: int, later: list[bytes]) -> bool:

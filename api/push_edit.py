@@ -36,13 +36,13 @@ async def delete_record(context: PushContext, table: Table, change: PushedChange
     assert row is not None
     if row["deleted_at"] is not None:
         return Verdict(change, Status.NOOP, record_id=record_id, values=change.data)
-    await check_permission(context, table, row, {})
     columns = compared_columns(table, context.scope)
     sent = {n: v for n, v in clean(table, context.scope, change.data, is_insert=False).values.items() if n in columns}
     base = (await _base(context, table, change, record_id, sent)).row
     earlier = read_earlier(context, table, change, record_id)
     if earlier in (Earlier.APPLIED, Earlier.MERGED):
         return Verdict(change, Status.NOOP, record_id=record_id, values=sent, base=base, is_told=True)
+    await check_permission(context, table, row, {})
     if earlier is Earlier.REFUSED or base is None or compare(columns, base, row, {}).is_changed_by_others:
         return replace(_conflict(change, record_id, "changed", "others changed the record since"), values=sent, base=base)
     await check_rules(context, table, row, None)

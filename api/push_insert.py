@@ -5,21 +5,21 @@ Rows of one table that come one after the other go into MySQL in one statement.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from api.cleaning import Cleaned
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed
 from api.exactness import is_as_sent, is_equal, is_exact
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, defaults_of, translated, was_ever_here
+from api.push_earlier import first_sent, without_writer
 from api.push_edit import edit_row
 from api.push_request import PushedChange
 from api.push_rows import Row
 from api.push_writes import InTurn
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import insert_row, insert_rows
-from schema.tables import WRITER_COLUMN, Table
+from schema.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,7 @@ async def _insert_again(context: PushContext, table: Table, change: PushedChange
     if row is None or row["deleted_at"] is not None:
         return Verdict(change, Status.DUPLICATE, record_id=record_id, values=change.data, is_told=True)
     cleaned = cleaned_data(context, table, change, is_insert=True, record_id=record_id)
-    first = _first_sent(context, table, record_id)
-    sent = {name: value for name, value in cleaned.values.items() if name != WRITER_COLUMN}
+    first, sent = first_sent(context, table, record_id), without_writer(cleaned.values)
     if first is not None and is_equal(table, first, sent):
         is_told = not is_as_sent(table, row, change, cleaned)
         return Verdict(change, Status.DUPLICATE, record_id=record_id, ignored=tuple(cleaned.ignored), values=sent, is_told=is_told)
@@ -135,11 +134,3 @@ async def _insert_of_existing(context: PushContext, table: Table, change: Pushed
     return await edit_row(
         context, table, change, record_id, cleaned_data(context, table, change, is_insert=False, record_id=record_id)
     )
-
-
-def _first_sent(context: PushContext, table: Table, record_id: int) -> dict[str, Any] | None:
-    """What this device sent when it made the record: in this very push, or in an earlier one."""
-    values: Mapping[str, Any] | None = context.rows.first_said(table, record_id)
-    if values is None:
-        values = context.past.first_sent.get((table.name, record_id))
-    return {name: value for name, value in values.items() if name != WRITER_COLUMN} if values is not None else None

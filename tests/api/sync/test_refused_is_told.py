@@ -33,20 +33,50 @@ async def test_a_viewers_edit_of_a_row_that_plain_sql_removed_is_told_as_deleted
     assert "parties" not in viewer.held()
 
 
-async def test_an_insert_retried_by_somebody_who_may_no_longer_write_has_its_id_alone_or_among_others(
+@pytest.mark.parametrize("now", ['{"read_only": true}', '{"tables": ["settings"]}'])
+async def test_what_took_effect_meets_its_verdict_again_though_the_device_may_not_write_it_now(
+    api: Api, admin: SqlClient, now: str
+) -> None:
+    """The answer was lost, and then a right: what is done was told, and kept, as refused."""
+    _, (line, other) = await shop(api)
+    names = ("edited", "merged", "deleted")
+    made = (await other.push(*(insert("units_of_measure", name, name=name) for name in names)))["id_mappings"]
+    base = {"base_version": await drained(line)}
+    await other.push(update("units_of_measure", made["merged"], name="theirs"))
+    changes = [
+        insert("units_of_measure", "a", name="a"),
+        insert("units_of_measure", "b", name="b", more={"timestamp": None}),
+        update("units_of_measure", made["edited"], abbrev="1", more=base),
+        update("units_of_measure", made["merged"], name="merged", abbrev="2", more=base),
+        delete("units_of_measure", made["deleted"], more=base),
+    ]
+    first = await line.push(*changes)
+    assert [result["status"] for result in first["results"]] == ["applied"] * 3 + ["merged", "applied"]
+    admin.run(f"UPDATE devices SET capabilities = '{now}' WHERE device_id = '{line.device_id}'")
+    api.app[SCOPES].forget()
+    again = await line.push(*changes)
+    assert [result["status"] for result in again["results"]] == ["duplicate"] * 2 + ["noop", "merged", "noop"]
+    assert [r["record_id"] for r in again["results"]] == [r["record_id"] for r in first["results"]]
+    assert again["id_mappings"] == first["id_mappings"] and again["conflicts"] == []
+
+
+async def test_an_insert_with_other_data_by_somebody_who_may_no_longer_write_is_refused_and_has_its_id(
     api: Api, admin: SqlClient
 ) -> None:
     """Of several INSERTs into one table none was mapped, of a single one it was."""
-    _, (line, _) = await shop(api)
-    changes = [insert("parties", name, name=name) for name in ("a", "b")]
-    made = (await line.push(*changes))["id_mappings"]
-    admin.run(f"UPDATE devices SET capabilities = '{{\"read_only\": true}}' WHERE device_id = '{line.device_id}'")
-    api.app[SCOPES].forget()
-    for batch in (changes, changes[:1]):
-        answer = await line.push(*batch, insert("parties", "c", name="c"))
-        assert answer["id_mappings"] == {change["local_id"]: made[change["local_id"]] for change in batch}
-        assert [(r["status"], r["code"]) for r in answer["results"][:-1]] == [("conflict", "forbidden")] * len(batch)
-        assert answer["results"][-1]["status"] == "rejected"
+    _, (line, other) = await shop(api)
+    made = (await line.push(*(insert("parties", name, name=name) for name in ("a", "b"))))["id_mappings"]
+    await other.push(update("parties", made["a"], name="theirs"))
+    changes = [insert("parties", name, name=f"{name} again") for name in ("a", "b")]
+    for now, shown in (('{"read_only": true}', "theirs"), ('{"tables": ["settings"]}', None)):
+        admin.run(f"UPDATE devices SET capabilities = '{now}' WHERE device_id = '{line.device_id}'")
+        api.app[SCOPES].forget()
+        for batch in (changes, changes[:1]):
+            answer = await line.push(*batch, insert("parties", "c", name="c"))
+            assert answer["id_mappings"] == {change["local_id"]: made[change["local_id"]] for change in batch}
+            assert [(r["status"], r["code"]) for r in answer["results"][:-1]] == [("conflict", "forbidden")] * len(batch)
+            assert answer["results"][0]["server_data"].get("name") == shown, "a table that is not read is not told"
+            assert answer["results"][-1]["status"] == "rejected"
 
 
 async def test_an_edit_that_says_no_time_is_told_the_row_and_so_is_one_that_no_word_names(api: Api) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pymysql.connections import Connection
 
 from schema.connect import open_connection
-from tests.servers import Database, Stack
+from tests.servers import Database, Stack, memory_directory
 from tests.sql_client import SqlClient
 
 # CI tries the same examples each time, so that it judges the change and not the luck; everywhere else they are new ones.
@@ -34,6 +34,13 @@ LONGEST_FIRST = (
     "tests/test_bench.py",
 )
 """Where several processes share the files (`make test`), none is left with one of these at the end, alone."""
+
+
+def pytest_configure() -> None:
+    """Keep temporary files in memory where there is room, unless their place was chosen."""
+    directory = memory_directory()
+    if directory is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(directory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from tests.guards.guard import Guard
 from tests.guards.prove import prove
 from tests.guards.table import GUARDS
 from tests.guards.workspace import Workspace
-from tests.servers import Stack
+from tests.servers import Stack, memory_directory
 
 INTERRUPTED = 130
 
@@ -45,7 +45,7 @@ def main() -> int:
 
 def _run(guards: Sequence[Guard]) -> int:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="guards-") as directory:
+    with tempfile.TemporaryDirectory(prefix="guards-", dir=memory_directory()) as directory:
         place = Path(directory)
         with Stack(place / "servers") as stack:
             environ = {**os.environ, "MYSQL_URL": stack.mysql_url, "REDIS_URL": stack.redis_url}

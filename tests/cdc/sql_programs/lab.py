@@ -23,6 +23,7 @@ from tests.servers import Database
 from tests.sql_client import SqlClient
 
 PASS_SECONDS = 60
+PROGRAMS_A_BINLOG = 50
 RIGHT_HALTS = {"row_image_not_full", "statement_format", "ddl_changed_rows", "schema_differs"}
 _SETUP = (
     "CREATE TABLE beside (id INT PRIMARY KEY, a TEXT)",
@@ -65,6 +66,8 @@ class Lab:
         companies = (self.sql.company("c"), self.sql.company("d"))
         middle = len(program.units) // 2
         self.counts.update(programs=1, units=len(program.units))
+        if self.counts["programs"] % PROGRAMS_A_BINLOG == 0:
+            self.sql.run("FLUSH BINARY LOGS")  # MySQL reads a file from its start for each tailer that starts
         if program.meanwhile is Meanwhile.IS_DOWN:
             self.tailer.stop()
         order: list[str] = []

@@ -167,7 +167,7 @@ async def test_versions_ascend_and_pages_join_without_gap_or_repeat(api: Api, ad
 
 
 async def test_a_page_grows_to_the_end_of_a_transaction_and_cuts_only_what_is_larger_than_the_maximum(
-    shared: Database, admin: SqlClient
+    shared: Database, tailer: Any, admin: SqlClient
 ) -> None:
     async with open_api(shared, page_changes_max=50) as api:
         owner, (line, other) = await shop(api)
@@ -192,7 +192,9 @@ async def test_a_page_grows_to_the_end_of_a_transaction_and_cuts_only_what_is_la
             assert shapes == [(grown, False), (50, True), (50, True), (20, False), (1, False)]
 
 
-async def test_limit_is_a_positive_whole_number_and_never_above_the_maximum(shared: Database, admin: SqlClient) -> None:
+async def test_limit_is_a_positive_whole_number_and_never_above_the_maximum(
+    shared: Database, tailer: Any, admin: SqlClient
+) -> None:
     async with open_api(shared, page_changes_max=20, page_changes_default=7) as api:
         owner, (line, other) = await shop(api)
         for number in range(30):

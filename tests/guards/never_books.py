@@ -8,6 +8,7 @@ from tests.guards.promises import BOOKS, BYPASSED, SEEN
 RULES = "tests/schema/test_rules.py::test"
 DATA = "tests/api/test_data.py::test"
 PUSH = "tests/api/sync/test_push.py::test"
+TOLD = "tests/api/sync/test_refused_is_told.py::test"
 SCOPE = "tests/api/sync/test_pull_scope.py::test"
 REFERENCES = "tests/api/sync/test_push_references.py::test"
 GRANTS = "tests/schema/test_migrations.py::test"
@@ -198,6 +199,14 @@ WHO_SEES_AND_TOUCHES = (
         "(c.access is Access.RESTRICTED and scope.may_see_restricted))",
         "(c.access is Access.RESTRICTED))",
         f"{SCOPE}_a_told_row_hides_what_a_pull_hides",
+    ),
+    guard(
+        "told-rows-of-an-unread-table",
+        SEEN,
+        "api/push_answer.py",
+        "    if table not in scope.readable:\n        return {}\n",
+        "",
+        f"{TOLD}_an_insert_with_other_data_by_somebody_who_may_no_longer_write_is_refused_and_has_its_id",
     ),
     guard(
         "tables-by-role",

@@ -10,6 +10,7 @@ SCOPE = "tests/api/sync/test_pull_scope.py::test"
 PUSH = "tests/api/sync/test_push.py::test"
 GROUPS = "tests/api/sync/test_push_groups.py::test"
 CURSOR = "tests/api/sync/test_safe_cursor.py::test"
+TOLD = "tests/api/sync/test_refused_is_told.py::test"
 CONFLICTS = "tests/api/sync/test_conflicts.py::test"
 PAGES = "tests/api/sync/test_lost_pages.py::test"
 NEVER = "tests/api/sync/test_never.py::test"
@@ -398,6 +399,14 @@ DROPPED_WORK = (
         "        *store_pushed(context, verdicts),",
         "        *store_pushed(context, [v for v in verdicts if not v.status.is_refusal]),",
         "tests/api/sync/test_rejected.py::test_a_rejected_change_is_kept_and_listed_with_its_code",
+    ),
+    guard(
+        "what-took-effect-is-not-refused-again",
+        DROPPED,
+        "api/push_apply.py",
+        '    if refused.code == "forbidden":\n',
+        "    if False:\n",
+        f"{TOLD}_what_took_effect_meets_its_verdict_again_though_the_device_may_not_write_it_now",
     ),
     guard(
         "refused-payloads-are-kept",

@@ -53,3 +53,25 @@ def test_other_transactions_under_the_same_numbers_are_not_taken_for_read(
         names = [row[0] for row in sql.rows("SELECT data->>'$.name' FROM sync_changes WHERE version > %s ORDER BY version", head)]
         assert names == [f"after {number}" for number in range(rows)] and last == pack(1, rows)
         assert sql.value("SELECT COUNT(*) FROM sync_audit WHERE action IN ('halted', 'epoch_begun')") == 2
+
+
+def test_what_the_server_does_not_know_any_more_ends_the_common_past(stack: Stack, machine: MySQLServer) -> None:
+    """A dump loaded with an older gtid_purged: the tables stand, and the last transactions that were read are unknown to it."""
+    ask(machine, "RESET BINARY LOGS AND GTIDS")
+    with stack.database(machine) as database, SqlClient(database.settings) as sql:
+        tail = stack.spawn("tail", environ=database.environ)
+        company = sql.company()
+        for number in range(8):
+            sql.run(f"INSERT INTO parties (company_id, name) VALUES ({company}, '{number}')")
+        head = sql.wait_for_tailer(CATCH_UP_SECONDS)
+        tail.stop()
+        gtid, first = sql.rows(
+            "SELECT gtid, first_version FROM sync_tx WHERE first_version IS NOT NULL ORDER BY tx DESC LIMIT 2, 1"
+        )[0]
+        server, _, transaction = gtid.partition(":")
+        known = f"{server}:1-{int(transaction) - 1}"
+        sql.run("RESET BINARY LOGS AND GTIDS", f"SET GLOBAL gtid_purged = '{known}'")
+
+        (told,) = run_json(database, "checkpoint", "restored", "--reason", "a dump was loaded", "--yes")
+        assert (told["epoch"], told["fork"], told["after"]) == (1, first - 1, known)
+        assert first - 1 == head - 3

@@ -11,6 +11,7 @@ BACKUP = "tests/faults/test_restored_backup.py::test"
 LOST_PAST = "tests/api/sync/test_lost_past.py::test"
 PURGED = "tests/faults/test_binlog_purged_while_down.py::test"
 REGROWN = "tests/faults/test_binlog_reset_and_regrown.py::test"
+RESET = "tests/faults/test_binlog_reset_and_regrown.py::test"
 FAILOVER = "tests/faults/test_failover.py::test"
 CHECKPOINT = "tests/cli/test_checkpoint.py::test"
 
@@ -133,7 +134,7 @@ WITNESSED = (
         "cdc/server_past.py",
         "            fork = min(fork, head_before)",
         "            pass",
-        f"{FAILOVER}_to_a_replica_that_lost_transactions",
+        f"{RESET}_what_the_server_does_not_know_any_more_ends_the_common_past",
     ),
 )
 

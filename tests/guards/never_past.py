@@ -12,7 +12,6 @@ LOST_PAST = "tests/api/sync/test_lost_past.py::test"
 PURGED = "tests/faults/test_binlog_purged_while_down.py::test"
 REGROWN = "tests/faults/test_binlog_reset_and_regrown.py::test"
 RESET = "tests/faults/test_binlog_reset_and_regrown.py::test"
-FAILOVER = "tests/faults/test_failover.py::test"
 CHECKPOINT = "tests/cli/test_checkpoint.py::test"
 
 WITNESSED = (

@@ -38,10 +38,13 @@ def test_a_session_whose_client_sends_nothing_for_three_seconds_is_silent() -> N
 
 def test_a_living_one_never_is_however_its_commands_fall() -> None:
     assert first_silent(asleep(*[0, 0, 1, 1, 0, 1] * 100)) is None
+    assert first_silent(asleep(*[9, 8] * 100)) is None, "one long command after the other, each just ended"
 
 
 def test_one_that_mysql_keeps_waiting_is_not_silent() -> None:
     assert first_silent([Sight(1, False, number) for number in range(100)]) is None
+    until_it_would_count = asleep(*[9] * 2 * LOOKS_PER_SECOND)
+    assert first_silent([*until_it_would_count, *[Sight(1, False, 9)] * 100]) is None
 
 
 def test_after_a_long_command_its_seconds_count_from_the_answer() -> None:

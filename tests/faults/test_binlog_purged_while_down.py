@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from cdc.gtid import GtidSet
 from cli.embedded import MySQLServer
 from schema.versions import pack
 from tests.api.tills import drained, open_api, shop
@@ -82,3 +83,20 @@ def test_a_checkpoint_is_set_only_where_nothing_is_read_twice_or_never_was(
     tail = stack.spawn("tail", environ=database.environ)
     assert sql.wait_for_tailer(CATCH_UP_SECONDS) == pack(1, 0)
     tail.stop()
+
+
+def test_a_checkpoint_names_what_was_purged_unread_too(stack: Stack, machine: MySQLServer) -> None:
+    """Else no tailer could start from it, and the gap would stand in no decision."""
+    with stack.database(machine) as database, SqlClient(database.settings) as sql:
+        tail = stack.spawn("tail", environ=database.environ)
+        company = sql.company()
+        sql.wait_for_tailer(CATCH_UP_SECONDS)
+        tail.stop()
+        read = sql.value("SELECT gtid_set FROM sync_state")
+        purge_unread(sql, company)
+        sql.run(f"INSERT INTO parties (company_id, name) VALUES ({company}, 'after')")
+        executed, purged = (GtidSet.parse(sql.value(f"SELECT @@GLOBAL.gtid_{which}")) for which in ("executed", "purged"))
+        wanted = executed.subtract(purged).union(GtidSet.parse(read))
+        refused = run(database, "checkpoint", "set", str(wanted), "--reason", "test", "--yes", "--json")
+        assert refused.exit_code == 1 and json.loads(refused.stderr)["code"] == "binlog_purged"
+        assert sql.value("SELECT gtid_set FROM sync_state") == read

@@ -259,7 +259,7 @@ DECIDED = (
         "cdc/skip.py",
         "        if gone:",
         "        if False:",
-        f"{PURGED}_a_checkpoint_is_set_only_where_nothing_is_read_twice_or_never_was",
+        f"{PURGED}_a_checkpoint_names_what_was_purged_unread_too",
     ),
     guard(
         "what-the-log-holds-is-not-read-again",
@@ -274,7 +274,7 @@ DECIDED = (
         TWO_WRITERS,
         "cdc/epochs.py",
         "WHERE id = 1 AND fencing_token = %s",
-        "WHERE id = 1 AND 0 < %s",
+        "WHERE id = 1 AND %s IS NOT NULL",
         f"{PAST}_a_stale_holder_begins_no_epoch",
     ),
 )

@@ -314,7 +314,7 @@ def test_the_tailer_prunes_by_itself_and_replay_takes_nothing_pruned_for_missing
         assert run(database, "retention", "--older-than", "0s", "--tombstones-older-than", "0s").exit_code == 0
         assert versions(sql) == [kept[0], head]
         result = run(database, "replay", "--from", start)
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == 0 and "no differences" in result.output, result.output
         assert versions(sql) == [kept[0], head]
 
 

@@ -175,6 +175,20 @@ def test_what_cannot_be_proven_is_not_written(database: Database, sql: SqlClient
     assert row["version"] == version
 
 
+def test_a_transaction_whose_versions_do_not_add_up_is_not_numbered(
+    database: Database, sql: SqlClient, whole: dict[str, Any], start: str
+) -> None:
+    """Its neighbour claims a version less, and the changes of both are gone: any number for it would be a guess."""
+    before = sql.rows("SELECT tx, gtid, last_version FROM sync_tx WHERE last_version > first_version + 2 ORDER BY tx LIMIT 1")[0]
+    missing = sql.rows("SELECT tx, gtid, last_version FROM sync_tx WHERE tx = %s", before[0] + 1)[0]
+    sql.rows("DELETE FROM sync_changes WHERE version BETWEEN %s AND %s", before[2], missing[2])
+    sql.rows("DELETE FROM sync_tx WHERE tx = %s", missing[0])
+    sql.rows("UPDATE sync_tx SET last_version = last_version - 1 WHERE tx = %s", before[0])
+    assert run(database, "replay", "--from", start).exit_code == 3
+    assert not sql.rows("SELECT 1 FROM sync_tx WHERE gtid = %s", missing[1])
+    load(sql, whole)
+
+
 def test_a_stretch_that_cuts_a_gap_says_where_to_begin_and_end(database: Database, sql: SqlClient, whole: dict[str, Any]) -> None:
     first, second, third = sql.rows("SELECT gtid, first_version, last_version FROM sync_tx WHERE first_version > 5 LIMIT 3")
     sql.rows("DELETE FROM sync_changes WHERE version BETWEEN %s AND %s", first[1], third[2])

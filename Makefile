@@ -2,6 +2,9 @@
 .PHONY: up demo simulate test bench guards check clean
 .DEFAULT_GOAL := up
 
+# Some images set it. Every process that is started here would compile all modules anew: a second of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
+
 up: .venv/installed
 	@.venv/bin/matrix-sync up $(ARGS)
 

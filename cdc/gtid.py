@@ -127,13 +127,7 @@ class GtidSet:
 
     def add(self, gtid: Gtid) -> GtidSet:
         """This set and one more transaction."""
-        source, number = (gtid.uuid, gtid.tag), gtid.number
-        held = self.intervals.get(source, ())
-        if held and held[-1][1] == number:  # the next one in order: nearly always
-            grown: tuple[Interval, ...] = (*held[:-1], (held[-1][0], number + 1))
-        else:
-            grown = _merge((*held, (number, number + 1)))
-        return GtidSet._of({**self.intervals, source: grown})
+        return self.union(GtidSet({(gtid.uuid, gtid.tag): [(gtid.number, gtid.number + 1)]}))
 
     def contains(self, gtid: Gtid) -> bool:
         """Whether the transaction is in the set."""

@@ -162,7 +162,8 @@ def memory_directory() -> Path | None:
         available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return None
-    return _MEMORY if min(free, available) >= _MEMORY_BYTES_MIN and os.access(_MEMORY, os.W_OK | os.X_OK) else None
+    may_run = not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC and os.access(_MEMORY, os.W_OK | os.X_OK)
+    return _MEMORY if may_run and min(free, available) >= _MEMORY_BYTES_MIN else None
 
 
 def _wait_until(answers: Callable[[], object]) -> None:

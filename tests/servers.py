@@ -38,7 +38,7 @@ _ROLES = ("api", "tailer", "operator")
 _REDIS_DATABASES = 16
 _CONTAINER_START_S = 90
 _MEMORY = Path("/dev/shm")
-_MEMORY_BYTES_MIN = 6 << 30
+_MEMORY_BYTES_MIN = 14 << 30  # a whole run leaves about 8 GB
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,8 +361,8 @@ ON_THE_WIRE = (
         "silence-is-noticed",
         LOST,
         "cdc/packets.py",
-        "        sock.settimeout(timeout_seconds)",
-        "        sock.settimeout(max(timeout_seconds, 15))",
+        "        deadline = time.monotonic() + self._timeout_seconds",
+        "        deadline = time.monotonic() + max(self._timeout_seconds, 15)",
         f"{SOURCE}_a_silent_connection_is_noticed_after_three_heartbeats",
     ),
     guard(

@@ -56,3 +56,15 @@ def test_a_row_written_while_the_binlog_was_off_is_known_to_the_judge(lab: Lab) 
     hidden = Unit((INSERT,), before=("SET SESSION sql_log_bin = 0",), after=("SET SESSION sql_log_bin = 1",))
     lab.run(Program((hidden, Unit((INSERT,))), Meanwhile.RUNS))
     assert lab.counts["hidden"]
+
+
+def test_a_refused_soft_deletion_is_told_from_the_hard_one_that_looks_the_same(lab: Lab) -> None:
+    """The tailer halts at the first, which is passed over, and tells the second, with the very same image."""
+    soft = Unit(
+        ("UPDATE parties SET deleted_at = CURRENT_TIMESTAMP(6) WHERE company_id = {c}",),
+        before=("SET SESSION binlog_row_image = MINIMAL",),
+        after=("SET SESSION binlog_row_image = DEFAULT",),
+        may_halt=True,
+    )
+    lab.run(Program((Unit((INSERT,)), soft, Unit(("DELETE FROM parties WHERE company_id = {c}",))), Meanwhile.RESTARTS))
+    assert lab.counts["row_image_not_full"]

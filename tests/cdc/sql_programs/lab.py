@@ -134,7 +134,7 @@ class Lab:
             commits_alone = "." in entry.unit
             by_unit.setdefault(entry.unit if commits_alone else _statement(entry.unit), []).append(entry)
         told = [_told(*row) for row in self.sql.rows(_CHANGES, companies)][2:]  # after the companies' own INSERTs
-        missing = _match(by_unit, told, halts)
+        missing = match(by_unit, told, halts)
         self.counts.update(f"{change.operation}s" for change in told)
         self.counts.update(missing=len(missing), hidden=sum(entry.is_hidden for entry in entries))
         may_halt = any(unit.may_halt for unit in program.units) or any(entry.is_shaky for entry in entries)
@@ -193,20 +193,34 @@ def _statement(unit: str) -> str:
     return unit.partition("~")[0]
 
 
-def _match(by_unit: dict[str, list[Entry]], told: Sequence[Change], halts: Sequence[str]) -> list[str]:
-    """Walk through the units in commit order; the names of those that are missing because the tailer refused them."""
-    at, missing = 0, []
-    for unit, entries in by_unit.items():
+def match(by_unit: dict[str, list[Entry]], told: Sequence[Change], halts: Sequence[str]) -> list[str]:
+    """Walk through the units in commit order; the names of those that are missing because the tailer refused them.
+
+    What was refused may look like what came after it, as a soft deletion before a hard one does: then both ways are tried.
+    """
+    units = list(by_unit.items())
+    problems: list[str] = []
+
+    def walk(number: int, at: int) -> list[str] | None:
+        if number == len(units):
+            if at == len(told):
+                return []
+            problems.append(f"nobody of {list(by_unit)} wrote\n{_lines(told[at:])}")
+            return None
+        unit, entries = units[number]
         wanted = [change for entry in entries if not entry.is_hidden for change in entry.changes]
         end = _walk(wanted, told, at)
-        if end is not None:
-            at = end
-        elif any(entry.is_shaky for entry in entries) and halts:
-            missing.append(unit)
-        else:
-            raise Wrong(f"{unit} should give\n{_lines(wanted)}\nbut from its place on there is\n{_lines(told[at:])}")
-    if at != len(told):
-        raise Wrong(f"nobody of {list(by_unit)} wrote\n{_lines(told[at:])}")
+        if end is None:
+            problems.append(f"{unit} should give\n{_lines(wanted)}\nbut from its place on there is\n{_lines(told[at:])}")
+        missing = walk(number + 1, end) if end is not None else None
+        if missing is None and halts and any(entry.is_shaky for entry in entries):
+            rest = walk(number + 1, at)
+            missing = None if rest is None else [unit, *rest]
+        return missing
+
+    missing = walk(0, 0)
+    if missing is None:
+        raise Wrong("\nor\n".join(problems))
     return missing
 
 

@@ -36,13 +36,6 @@ LONGEST_FIRST = (
 """Where several processes share the files (`make test`), none is left with one of these at the end, alone."""
 
 
-def pytest_configure() -> None:
-    """Keep temporary files in memory where there is room, unless their place was chosen."""
-    directory = memory_directory()
-    if directory is not None:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(directory))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Bring the longest files to the front; the order within a file stays."""
     places = {path: place for place, path in enumerate(LONGEST_FIRST)}
@@ -53,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The session's servers."""
     directory: Path = tmp_path_factory.mktemp("stack")
-    with Stack(directory) as servers:
+    with memory_directory() as memory, Stack(directory, memory=memory) as servers:
         yield servers
 
 

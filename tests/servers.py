@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -38,7 +39,9 @@ _ROLES = ("api", "tailer", "operator")
 _REDIS_DATABASES = 16
 _CONTAINER_START_S = 90
 _MEMORY = Path("/dev/shm")
-_MEMORY_BYTES_MIN = 14 << 30  # a whole run leaves about 8 GB
+_MEMORY_PREFIX = "matrix-sync-tests-"
+_MEMORY_BYTES_MIN = 12 << 30
+"""Four test processes need about 4 GB for the databases of a whole run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,13 @@ class Database:
 
 
 class Stack:
-    """The session's servers. `mysql` and `redis` are None where they are not embedded; `options` are the embedded mysqld's."""
+    """The session's servers. `mysql` and `redis` are None where they are not embedded; `options` are the embedded mysqld's, and
+    `memory` is where its data is kept, if not with the rest.
+    """
 
-    def __init__(self, directory: Path, options: Mapping[str, str | int] | None = None) -> None:
+    def __init__(self, directory: Path, options: Mapping[str, str | int] | None = None, *, memory: Path | None = None) -> None:
         self.directory = directory
+        self._memory = memory
         self._options = dict(options or {})
         self.mysql: MySQLServer | None = None
         self.redis: RedisServer | None = None
@@ -73,7 +79,7 @@ class Stack:
             if not self.mysql_url and has_docker:
                 self.mysql_url = self._start_mysql_container()
             elif not self.mysql_url:
-                self.mysql = undo.enter_context(self.private_mysql("mysql", self._options))
+                self.mysql = undo.enter_context(self.private_mysql("mysql", self._options, self._memory))
                 self.mysql_url = self.mysql.url
             if not self.redis_url and has_docker:
                 self.redis_url = self._start_redis_container()
@@ -86,11 +92,14 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def private_mysql(self, name: str, options: Mapping[str, str | int] | None = None) -> MySQLServer:
+    def private_mysql(
+        self, name: str, options: Mapping[str, str | int] | None = None, directory: Path | None = None
+    ) -> MySQLServer:
         """A MySQL of its own, not started yet: a `with` block starts and stops it."""
         template = MySQLServer(self.directory / "template")
         template.initialize()
-        server = MySQLServer(self.directory / f"{name}-{next(self._numbers)}", options={**SMALL, **(options or {})})
+        home = (directory or self.directory) / f"{name}-{next(self._numbers)}"
+        server = MySQLServer(home, options={**SMALL, **(options or {})})
         server.home.mkdir(parents=True)
         shutil.copytree(template.data, server.data)  # a fifth of the time that a new one takes
         return server
@@ -151,19 +160,32 @@ class Stack:
         return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
 
 
-def memory_directory() -> Path | None:
-    """Where files live in memory, if there is room for a whole run: servers there need half the time for a new database.
+@contextmanager
+def memory_directory() -> Iterator[Path | None]:
+    """A directory in memory, taken away at the end; None where there is little of it, or programs may not run from there.
 
-    What tests kill is processes and never the machine, so they see no difference. Benches stay on the disk.
+    A new database takes half the time there. What tests kill is processes and never the machine, so they see no difference.
+    Benches stay on the disk.
     """
+    if not _has_much_memory():
+        yield None
+        return
+    for left in _MEMORY.glob(f"{_MEMORY_PREFIX}*"):  # of a run that was killed
+        if not Path("/proc", left.name.removeprefix(_MEMORY_PREFIX).partition("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_MEMORY_PREFIX}{os.getpid()}-", dir=_MEMORY) as directory:
+        yield Path(directory)
+
+
+def _has_much_memory() -> bool:
     try:
-        free = shutil.disk_usage(_MEMORY).free
+        free, flags = shutil.disk_usage(_MEMORY).free, os.statvfs(_MEMORY).f_flag
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return None
-    may_run = not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC and os.access(_MEMORY, os.W_OK | os.X_OK)
-    return _MEMORY if may_run and min(free, available) >= _MEMORY_BYTES_MIN else None
+        return False
+    may_run = not flags & os.ST_NOEXEC and os.access(_MEMORY, os.W_OK | os.X_OK)
+    return may_run and min(free, available) >= _MEMORY_BYTES_MIN
 
 
 def _wait_until(answers: Callable[[], object]) -> None:

@@ -68,7 +68,7 @@ def test_a_cut_event_gives_our_error_or_the_same_items(index: int, data: st.Data
         assert problem.code
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.sampled_from(INTERESTING), st.data())
 def test_flipped_bytes_give_our_error_or_readable_items(index: int, data: st.DataObject) -> None:
     body = bytearray(EVENTS[index].body)

@@ -45,9 +45,9 @@ def main() -> int:
 
 def _run(guards: Sequence[Guard]) -> int:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="guards-", dir=memory_directory()) as directory:
+    with tempfile.TemporaryDirectory(prefix="guards-") as directory, memory_directory() as memory:
         place = Path(directory)
-        with Stack(place / "servers") as stack:
+        with Stack(place / "servers", memory=memory) as stack:
             environ = {**os.environ, "MYSQL_URL": stack.mysql_url, "REDIS_URL": stack.redis_url}
             is_good = prove(Workspace(place / "tree", environ), guards, _tell)
     minutes = (time.monotonic() - started) / 60

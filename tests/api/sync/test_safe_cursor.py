@@ -200,9 +200,9 @@ class WithChangingLists(OneDevice):
 TestOnABadLine = OnABadLine.TestCase
 TestWithChangingLists = WithChangingLists.TestCase
 TestWithLateCopies = WithLateCopies.TestCase
-_SETTINGS = settings(max_examples=200, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+_SETTINGS = settings(max_examples=120, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
 TestOnABadLine.settings = TestWithChangingLists.settings = _SETTINGS
-TestWithLateCopies.settings = settings(_SETTINGS, max_examples=100)
+TestWithLateCopies.settings = settings(_SETTINGS, max_examples=60)
 
 
 def test_a_device_without_memory_is_believed() -> None:

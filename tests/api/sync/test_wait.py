@@ -86,9 +86,9 @@ async def test_a_push_after_a_held_pull_that_gave_nothing_passes_nothing_unseen(
 async def test_a_device_holds_only_so_many_and_the_next_is_answered_at_once(api: Api) -> None:
     _, (one, _) = await shop(api)
     cursor = await drained(one)
-    held = [asyncio.create_task(one.pull(cursor, wait=4)) for _ in range(2)]
-    await asyncio.sleep(0.3)
-    _, seconds = await timed(one, cursor, wait=4)
+    held = [asyncio.create_task(one.pull(cursor, wait=8)) for _ in range(2)]
+    await asyncio.sleep(2)
+    _, seconds = await timed(one, cursor, wait=8)
     assert seconds < 2 and not any(task.done() for task in held)
     await asyncio.gather(*held)
 

@@ -53,7 +53,7 @@ def taken_before(context: PushContext, table: Table, change: PushedChange) -> Ve
     if row is None or record_id is None:
         return None
     earlier = read_earlier(context, table, change, record_id)
-    is_first = change.operation == Operation.INSERT and is_first_sent(context, table, change, record_id)
+    is_first = change.operation == Operation.INSERT and _is_first_sent_again(context, table, change, record_id)
     if earlier not in (Earlier.APPLIED, Earlier.MERGED) and not is_first:
         return None
     if change.operation == Operation.INSERT:
@@ -63,22 +63,20 @@ def taken_before(context: PushContext, table: Table, change: PushedChange) -> Ve
     return Verdict(change, status, record_id=record_id, values=change.data, is_told=table.name in context.scope.readable)
 
 
-def is_first_sent(context: PushContext, table: Table, change: PushedChange, record_id: int) -> bool:
-    """Whether an INSERT says of its record what this device said when it made it."""
-    first = first_sent(context, table, record_id)
+def _is_first_sent_again(context: PushContext, table: Table, change: PushedChange, record_id: int) -> bool:
     try:
         cleaned = cleaned_data(context, table, change, is_insert=True, record_id=record_id)
     except Refused:
         return False
-    return first is not None and is_equal(table, first, without_writer(cleaned.values))
+    return is_first_sent(context, table, record_id, without_writer(cleaned.values))
 
 
-def first_sent(context: PushContext, table: Table, record_id: int) -> Row | None:
-    """What this device sent when it made the record: in this very push, or in an earlier one."""
-    values: Mapping[str, Any] | None = context.rows.first_said(table, record_id)
-    if values is None:
-        values = context.past.first_sent.get((table.name, record_id))
-    return without_writer(values) if values is not None else None
+def is_first_sent(context: PushContext, table: Table, record_id: int, sent: Row) -> bool:
+    """Whether this is what this device sent when it made the record: in this very push, or in an earlier one."""
+    first: Mapping[str, Any] | None = context.rows.first_said(table, record_id)
+    if first is None:
+        first = context.past.first_sent.get((table.name, record_id))
+    return first is not None and is_equal(table, without_writer(first), sent)
 
 
 def without_writer(values: Mapping[str, Any]) -> Row:

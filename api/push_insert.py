@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from api.cleaning import Cleaned
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed
-from api.exactness import is_as_sent, is_equal, is_exact
+from api.exactness import is_as_sent, is_exact
 from api.push_context import PushContext, check_permission, check_rules, cleaned_data, defaults_of, translated, was_ever_here
-from api.push_earlier import first_sent, without_writer
+from api.push_earlier import is_first_sent, without_writer
 from api.push_edit import edit_row
 from api.push_request import PushedChange
 from api.push_rows import Row
@@ -115,8 +115,8 @@ async def _insert_again(context: PushContext, table: Table, change: PushedChange
     if row is None or row["deleted_at"] is not None:
         return Verdict(change, Status.DUPLICATE, record_id=record_id, values=change.data, is_told=True)
     cleaned = cleaned_data(context, table, change, is_insert=True, record_id=record_id)
-    first, sent = first_sent(context, table, record_id), without_writer(cleaned.values)
-    if first is not None and is_equal(table, first, sent):
+    sent = without_writer(cleaned.values)
+    if is_first_sent(context, table, record_id, sent):
         is_told = not is_as_sent(table, row, change, cleaned)
         return Verdict(change, Status.DUPLICATE, record_id=record_id, ignored=tuple(cleaned.ignored), values=sent, is_told=is_told)
     verdict = await edit_row(context, table, change, record_id, cleaned)

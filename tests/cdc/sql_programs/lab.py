@@ -87,7 +87,7 @@ class Lab:
         """Keep the ten thousandth program as fast as the first: ALTERs copy all rows, and a tailer that starts has MySQL read a
         binlog file from its beginning.
         """
-        for table in ("products", "units_of_measure", "settings", "payment_accounts", "parties", "ledger"):
+        for table in (*reversed(ledger.TABLES[1:]), "ledger"):  # companies stay: much refers to them
             self.sql.run(f"DELETE FROM {table}")
         self.sql.run("FLUSH BINARY LOGS")
 
@@ -134,7 +134,7 @@ class Lab:
             commits_alone = "." in entry.unit
             by_unit.setdefault(entry.unit if commits_alone else _statement(entry.unit), []).append(entry)
         told = [_told(*row) for row in self.sql.rows(_CHANGES, companies)][2:]  # after the companies' own INSERTs
-        missing = match(by_unit, told, halts)
+        missing = _match(by_unit, told, halts)
         self.counts.update(f"{change.operation}s" for change in told)
         self.counts.update(missing=len(missing), hidden=sum(entry.is_hidden for entry in entries))
         may_halt = any(unit.may_halt for unit in program.units) or any(entry.is_shaky for entry in entries)
@@ -193,7 +193,7 @@ def _statement(unit: str) -> str:
     return unit.partition("~")[0]
 
 
-def match(by_unit: dict[str, list[Entry]], told: Sequence[Change], halts: Sequence[str]) -> list[str]:
+def _match(by_unit: dict[str, list[Entry]], told: Sequence[Change], halts: Sequence[str]) -> list[str]:
     """Walk through the units in commit order; the names of those that are missing because the tailer refused them.
 
     What was refused may look like what came after it, as a soft deletion before a hard one does: then both ways are tried.

@@ -123,6 +123,7 @@ async def _stores(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[HEADS].close()
     await app[WAITER].close()
+    await app[LAG].close()
     await app[STANDINGS].close()
     await app[PAGES].close()
     await app[DELIVERIES].close()

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, Outcome, Session, Statement
+from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, Outcome, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -29,10 +29,27 @@ Update = Callable[[Deliveries], Deliveries]
 _READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
 _REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
+_PULLED = """
+UPDATE sync_deliveries SET state = %s, last_pull_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND device_id = %s AND state = %s
+"""
+# A row of values has the connection's collation, by which nothing would be found in the table's key.
+_PULLED_BY_MANY = """
+UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new) STRAIGHT_JOIN sync_deliveries d
+    ON d.company_id = k.company_id AND d.device_id = k.device_id COLLATE utf8mb4_0900_bin
+SET d.state = k.new, d.last_pull_at = CURRENT_TIMESTAMP(6) WHERE d.state = k.known COLLATE utf8mb4_0900_bin
+"""
 _STORE = """
 INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
 ON DUPLICATE KEY UPDATE state = new.state, last_pull_at = COALESCE(new.last_pull_at, sync_deliveries.last_pull_at)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull found stored, as it is stored, and what it makes of that."""
+
+    known: bytes
+    new: Deliveries
 
 
 @dataclass(slots=True)
@@ -40,6 +57,7 @@ class _Waiting:
     key: Key
     update: Update
     is_pull: bool
+    pulled: Pulled | None
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -51,9 +69,12 @@ class DeliveryStore:
         self._queue: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def update(self, company_id: int, device_id: str, update: Update, *, is_pull: bool) -> bool:
-        """Apply `update` to the stored state under its row's lock. False where MySQL refuses: then it counts as not given."""
-        waiting = _Waiting((company_id, device_id), update, is_pull)
+    async def update(self, company_id: int, device_id: str, update: Update, *, is_pull: bool, pulled: Pulled | None = None) -> bool:
+        """Apply `update` to the stored state under its row's lock; `pulled`: what comes of it where nobody wrote meanwhile.
+
+        False where MySQL refuses: then it counts as not given.
+        """
+        waiting = _Waiting((company_id, device_id), update, is_pull, pulled)
         self._queue.append(waiting)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
@@ -73,7 +94,8 @@ class DeliveryStore:
         while self._queue:
             part, self._queue = self._queue[:ROWS_PER_COMMIT_MAX], self._queue[ROWS_PER_COMMIT_MAX:]
             try:
-                await self._database.run(lambda session, part=part: _store(session, part), attempts=ATTEMPTS)  # type: ignore[misc]
+                if not await self._replace(part):
+                    await self._database.run(lambda session, part=part: _store(session, part), attempts=ATTEMPTS)  # type: ignore[misc]
             except Exception as problem:
                 for waiting in part:
                     if not waiting.done.done():
@@ -83,6 +105,29 @@ class DeliveryStore:
                 for waiting in part:
                     if not waiting.done.done():
                         waiting.done.set_result(None)
+
+    async def _replace(self, part: list[_Waiting]) -> bool:
+        """Store what pulls made of the states that they found, if all of these stand as they were; else nothing is stored."""
+        pulls = [(waiting.key, waiting.pulled) for waiting in part if waiting.pulled is not None]
+        rows = sorted((*key, pulled.known.decode(), encode(pulled.new)) for key, pulled in pulls)
+        if len({row[:2] for row in rows}) < len(part):
+            return False
+        if len(rows) == 1:
+            company_id, device_id, known, new = rows[0]
+            async with self._database.read() as session:
+                return (await session.execute(_PULLED, (new, company_id, device_id, known))).rows == 1
+        try:
+            async with self._database.transaction() as session:
+                sql = _PULLED_BY_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s)" for _ in rows))
+                if (await session.execute(sql, [value for row in rows for value in row])).rows < len(rows):
+                    raise _MovedOn
+        except (_MovedOn, DeadlockFound, LockWaitTimeout):
+            return False
+        return True
+
+
+class _MovedOn(Exception):
+    """Somebody else has written one of the states meanwhile."""
 
 
 @lru_cache(maxsize=STATES_MAX)

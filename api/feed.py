@@ -1,21 +1,25 @@
 """Reads pages of a company's feed from the change log (contract §2.1, §2.2). Rows stay bytes: MySQL writes a change's JSON around
 the row's, which was made once, by the tailer.
 
-A short way back is one range read of sync_changes, repeated records dropped in the page. A long one, and the first up to the head
-it began at, walks sync_live, so it costs what the live records cost and not what the history costs.
+A short way back is a range read of sync_changes, repeated records dropped in the page. A long one, and the first up to the head
+it began at, walks sync_live, so it costs what the live records cost and not what the history costs. Either is one statement a page,
+each row read once, unless a large transaction stands at its end. Each statement sees one moment of its own: changes do not alter,
+and what a walk misses because it changed meanwhile has a version above the head and comes after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from api.db import Database, Session
 from api.heads import Head
 
-TX_ROWS = 4
-"""Most transactions are small: where a page is cut inside one, few more rows are read for its end, then this many times as many."""
+TX_ROWS = 16
+"""Read beyond a page for the end of its last transaction: most are small. Where that does not do, this many times as many."""
+WALK_PAGES = 4
+"""A cursor so many pages of versions behind the head walks sync_live: of what lies between, much may be history."""
 
 
 class StateMoved(Exception):
@@ -76,15 +80,19 @@ _COLUMNS = """c.version, c.table_name, c.record_id, c.tx, IF(c.is_exact, c.origi
         '","device_id":', COALESCE(JSON_QUOTE(c.device_id), 'null'), ',"local_id":', COALESCE(JSON_QUOTE(c.local_id), 'null'),
         ',"tx":', c.tx, ',"data":', c.data, '}')"""
 _IS_AS_IT_WAS = "SELECT 1 FROM sync_state WHERE id = 1 AND epoch = %s AND head >= %s AND min_version = %s"
+_IS_AT_HEAD = "SELECT 1 FROM sync_state WHERE id = 1 AND head = %s"
 _CHANGES = f"""
 SELECT {_COLUMNS} FROM sync_changes c
 WHERE c.company_id = %s AND c.version > %s AND c.version <= %s AND (c.for_device IS NULL OR c.for_device = %s) AND <tables>
     AND EXISTS ({_IS_AS_IT_WAS})
 ORDER BY c.version LIMIT %s
 """
+# What is deleted is asked of the change, which is read anyway: the key on (company_id, version) has the rest, so that nothing of
+# sync_live itself is read. The order is that of the key: with another one MySQL would sort the company.
 _LIVE = f"""
-SELECT {_COLUMNS} FROM sync_live l JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
-WHERE l.company_id = %s AND l.version > %s AND l.version <= %s AND NOT (l.is_deleted AND l.version <= %s) AND <tables>
+SELECT {_COLUMNS} FROM sync_live l STRAIGHT_JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
+WHERE l.company_id = %s AND l.version > %s AND l.version <= %s AND NOT (c.operation = 'DELETE' AND l.version <= %s) AND <tables>
+    AND EXISTS ({_IS_AS_IT_WAS})
 ORDER BY l.version LIMIT %s
 """
 _REDELIVERED = f"""
@@ -95,30 +103,27 @@ _NEWEST = "SELECT table_name, record_id, version FROM sync_live WHERE company_id
 
 
 async def read_page(feed: Database, wanted: PageRequest) -> Page:
-    """Return the page after `wanted.after`, most often by one statement, else in a snapshot.
+    """Return the page after `wanted.after`.
 
     Raises StateMoved: what `wanted` was made from is not so any more, and the page could lack what was pruned meanwhile.
     """
-    is_walk = not wanted.is_history and (not wanted.after or wanted.after < wanted.fresh_head)
-    if not is_walk and not wanted.is_history:
-        async with feed.read() as session:
-            rows = await _read_changes(session, wanted, wanted.after, wanted.limit + 1)
-            if not rows:
-                await _check_state(session, wanted.head)
-        is_walk = len(rows) > wanted.limit
-        if not is_walk and all(row.for_device is None for row in rows):
-            return Page(newest_of_each(rows), wanted.head.version, False)
-    async with feed.snapshot() as session:
-        await _check_state(session, wanted.head)
-        return await _read_long_page(session, wanted, is_walk=is_walk)
-
-
-async def _read_long_page(session: Session, wanted: PageRequest, *, is_walk: bool) -> Page:
+    is_walk = not wanted.is_history and _is_walk(wanted)
     read = _read_live if is_walk else _read_changes
-    page = await _end_with_tx(session, wanted, await read(session, wanted, wanted.after, wanted.limit + 1), is_walk=is_walk)
-    kept = page.rows if wanted.is_history else newest_of_each(page.rows)
-    kept = await _without_void(session, wanted, kept)
-    return Page(kept, page.last, page.has_more, page.is_cut)
+    async with feed.read() as session:
+        page = await _end_with_tx(session, wanted, read)
+        if is_walk and not page.has_more and not await session.fetch_one(_IS_AT_HEAD, (wanted.head.version,)):
+            page = replace(
+                page, has_more=True
+            )  # the walk left out what has changed meanwhile: nothing is whole until that is there
+        if is_walk and wanted.device_id is None:
+            return page
+        kept = page.rows if wanted.is_history else newest_of_each(page.rows)
+        return replace(page, rows=await _without_void(session, wanted, kept))
+
+
+def _is_walk(wanted: PageRequest) -> bool:
+    is_far = wanted.head.version - wanted.after > WALK_PAGES * wanted.limit
+    return is_far or not wanted.after or wanted.after < wanted.fresh_head
 
 
 def newest_of_each(rows: Sequence[FeedRow]) -> list[FeedRow]:
@@ -127,28 +132,23 @@ def newest_of_each(rows: Sequence[FeedRow]) -> list[FeedRow]:
     return [row for row in rows if newest[row.table, row.record_id] == row.version]
 
 
-async def _check_state(session: Session, head: Head) -> None:
-    if not await session.fetch_one(_IS_AS_IT_WAS, (head.epoch, head.version, head.min_version)):
-        raise StateMoved
-
-
-async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow], *, is_walk: bool) -> Page:
-    """Cut rows to a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
-    if len(rows) <= wanted.limit:
+async def _end_with_tx(session: Session, wanted: PageRequest, read: _Read) -> Page:
+    """Read a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
+    limit, asked = wanted.limit, wanted.limit + TX_ROWS
+    rows = await read(session, wanted, wanted.after, asked)
+    if len(rows) <= limit:
         return Page(rows, wanted.head.version, False)
-    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:
-        rows = rows[: wanted.limit]
+    if rows[limit].tx != rows[limit - 1].tx:
+        rows = rows[:limit]
         return Page(rows, rows[-1].version, True)
-    read = _read_live if is_walk else _read_changes
-    tx = rows[wanted.limit].tx
-    asked, is_end = TX_ROWS, False
+    tx, is_end, more = rows[limit].tx, len(rows) < asked, TX_ROWS
     while rows[-1].tx == tx and len(rows) <= wanted.limit_max and not is_end:
-        asked = min(asked * TX_ROWS, wanted.limit_max + 1 - len(rows))
-        more = await read(session, wanted, rows[-1].version, asked)
-        rows += more
-        is_end = len(more) < asked
-    end = next((at for at in range(wanted.limit, len(rows)) if rows[at].tx != tx), len(rows))
-    if end < len(rows):
+        more = min(more * TX_ROWS, wanted.limit_max + 1 - len(rows))
+        found = await read(session, wanted, rows[-1].version, more)
+        rows += found
+        is_end = len(found) < more
+    end = next((at for at in range(limit, len(rows)) if rows[at].tx != tx), len(rows))
+    if end < len(rows) and end <= wanted.limit_max:
         return Page(rows[:end], rows[end - 1].version, True)
     if end <= wanted.limit_max:
         return Page(rows, wanted.head.version, False)
@@ -161,22 +161,36 @@ async def _end_with_tx(session: Session, wanted: PageRequest, rows: list[FeedRow
 
 async def _read_changes(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
     sql, names = _with_tables(_CHANGES, "c", wanted)
-    head = wanted.head
-    state = (head.epoch, head.version, head.min_version)
-    params = (wanted.company_id, after, head.version, wanted.device_id, *names, *state, limit)
-    return [FeedRow(*row) for row in await session.fetch_all(sql, params)]
+    params = (wanted.company_id, after, wanted.head.version, wanted.device_id, *names, *_state(wanted.head), limit)
+    return await _rows_as_it_was(session, wanted, sql, params)
 
 
 async def _read_live(session: Session, wanted: PageRequest, after: int, limit: int) -> list[FeedRow]:
     """Walk the newest versions; redeliveries, which supersede nothing and so are not among them, are merged in."""
     sql, names = _with_tables(_LIVE, "l", wanted)
-    params = (wanted.company_id, after, wanted.head.version, wanted.fresh_head, *names, limit)
-    rows = [FeedRow(*row) for row in await session.fetch_all(sql, params)]
+    params = (wanted.company_id, after, wanted.head.version, wanted.fresh_head, *names, *_state(wanted.head), limit)
+    rows = await _rows_as_it_was(session, wanted, sql, params)
     if after and wanted.device_id is not None:
         sql, names = _with_tables(_REDELIVERED, "c", wanted)
         last = rows[-1].version if len(rows) == limit else wanted.head.version
         again = await session.fetch_all(sql, (wanted.company_id, after, last, wanted.device_id, *names))
-        rows = sorted([*rows, *(FeedRow(*row) for row in again)], key=lambda row: row.version)[:limit]
+        rows = sorted([*rows, *map(_row, again)], key=lambda row: row.version)[:limit]
+    return rows
+
+
+_Read = Callable[[Session, PageRequest, int, int], Awaitable[list[FeedRow]]]
+_row = FeedRow._make
+
+
+def _state(head: Head) -> tuple[int, int, int]:
+    return head.epoch, head.version, head.min_version
+
+
+async def _rows_as_it_was(session: Session, wanted: PageRequest, sql: str, params: Sequence[Any]) -> list[FeedRow]:
+    """Return the rows of a statement that finds none where the state has moved. Raises StateMoved."""
+    rows = list(map(_row, await session.fetch_all(sql, params)))
+    if not rows and not await session.fetch_one(_IS_AS_IT_WAS, _state(wanted.head)):
+        raise StateMoved
     return rows
 
 

@@ -15,21 +15,22 @@ from aiohttp import web
 
 from api.cache import Cache
 from api.db import Database
+from api.newest import read_newest
 from schema.errors import SyncError
 
 POLL_SECONDS = 0.1
 POLL_SECONDS_WITHOUT_HINTS = 0.01
 PAUSE_SECONDS_MIN = 0.002
 """Between two questions, so that a busy tailer's hints do not become as many queries."""
-STEP_VERSIONS_MAX = 10_000
-"""Behind by more than this, the watch wakes everybody instead of asking whose the changes are."""
 HEAD_CHANNEL = "head"
 _READ_HEAD = "SELECT head FROM sync_state WHERE id = 1"
-_READ_COMPANIES = "SELECT DISTINCT company_id FROM sync_changes WHERE version > %s AND version <= %s"
 
 
 class HeadWatch:
-    """The companies that are waited for, and the head up to which their changes were looked at."""
+    """Who waits, by company, each with the head that it has seen; `_head` is the one that they were last looked at for.
+
+    `_is_complete`: nobody waits who came with an older head, for whom that look was too early.
+    """
 
     def __init__(self, database: Database, cache: Cache, *, held_max: int, on_hint: Callable[[], None]) -> None:
         self._on_hint = on_hint
@@ -37,10 +38,9 @@ class HeadWatch:
         self._held: dict[tuple[int, str], int] = {}
         self._database = database
         self._cache = cache
-        self._waiting: dict[int, set[asyncio.Future[None]]] = defaultdict(set)
-        self._newest: dict[int, int] = {}
-        self._began = 0
+        self._waiting: dict[int, dict[asyncio.Future[None], int]] = defaultdict(dict)
         self._head = 0
+        self._is_complete = True
         self._hinted = asyncio.Event()
         self._has_hints = False
         self._listener: asyncio.Task[None] | None = None
@@ -83,14 +83,13 @@ class HeadWatch:
 
     async def wait(self, company_id: int, head: int, seconds_max: float) -> bool:
         """Tell within this long whether the company may have a change above `head`, the newest version the caller looked at."""
-        if self._watcher is None or self._watcher.done():
-            self._began = self._head = head
-            self._newest = {}
-            self._watcher = asyncio.create_task(self._watch())
-        elif head < self._began or self._newest.get(company_id, 0) > head:
-            return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[company_id].add(future)
+        self._waiting[company_id][future] = head
+        self._is_complete = self._is_complete and head >= self._head
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.create_task(self._watch())
+        elif not self._is_complete:
+            self._hinted.set()
         try:
             async with asyncio.timeout(seconds_max):
                 await future
@@ -98,7 +97,7 @@ class HeadWatch:
         except TimeoutError:
             return False
         finally:
-            self._waiting[company_id].discard(future)
+            self._waiting[company_id].pop(future, None)
             if not self._waiting[company_id]:
                 del self._waiting[company_id]
 
@@ -118,15 +117,13 @@ class HeadWatch:
         async with self._database.read() as session:
             row = await session.fetch_one(_READ_HEAD)
             head = row[0] if row else 0
-            if head == self._head:
+            if head == self._head and self._is_complete:
                 return
-            is_known = self._head < head <= self._head + STEP_VERSIONS_MAX
-            rows = await session.fetch_all(_READ_COMPANIES, (self._head, head)) if is_known else [(c,) for c in self._waiting]
-        self._head = head
-        for (company_id,) in rows:
-            self._newest[company_id] = head
-            for future in self._waiting.get(company_id, ()):
-                if not future.done():
+            self._head, self._is_complete = head, True  # who comes while this is read and has seen less asks for another look
+            newest = await read_newest(session, list(self._waiting), head)
+        for company_id, version in newest.items():
+            for future, seen in self._waiting.get(company_id, {}).items():
+                if (version > seen or head < seen) and not future.done():
                     future.set_result(None)
 
     async def _listen(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,18 +78,38 @@ class Lag:
         self._clock = clock
         self._read_at = -LAG_CACHE_SECONDS
         self._ms = 0
+        self._reading: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Measure where it is time to, while the caller does something else."""
+        if self._reading is None and self._clock() - self._read_at >= LAG_CACHE_SECONDS:
+            self._reading = asyncio.create_task(self._read())
 
     async def read_ms(self) -> int:
         """Return the delay of the newest append, or the age of the oldest request that is not in the change log yet.
 
         0 when the tailer lives and is quiet; without a tailer it grows, and with one that is stopped or reads nothing.
         """
-        if self._clock() - self._read_at >= LAG_CACHE_SECONDS:
-            self._read_at = self._clock()
+        self.begin()
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+        return self._ms
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+
+    async def _read(self) -> None:
+        try:
             async with self._database.read() as session:
                 row = await session.fetch_one(_READ_LAG, (self._lock,))
             self._ms = _lag_ms(*row) if row is not None else 0
-        return self._ms
+            self._read_at = self._clock()
+        except SyncError:
+            pass  # MySQL is away: what else is asked of it says so
+        finally:
+            self._reading = None
 
 
 LAG = web.AppKey("lag", Lag)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from api.db_errors import busy
 from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, seen_by
+from api.delivery_store import DELIVERIES, Pulled, seen_by
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, StateMoved, read_page
 from api.heads import LAG, Head, check_cursor, retention_reset
@@ -32,13 +32,14 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """A page and what it was found by. `stored` are the deliveries as they stood, `deliveries` as this scope finds them; `after`:
-    where the page began, at or below the cursor that was sent. `read_at`: the head its rows were read at, `head` or one before;
-    `changes`: all of them as JSON, where that is ready.
+    """A page and what it was found by. `stored` are the deliveries as they stood, and `state` how they are stored; `deliveries` as
+    this scope finds them; `after`: where the page began, at or below the cursor that was sent. `read_at`: the head its rows were
+    read at, `head` or one before; `changes`: all of them as JSON, where that is ready.
     """
 
     head: Head
     stored: Deliveries
+    state: bytes | None
     deliveries: Deliveries
     elsewhere: Mapping[int, Deliveries]
     after: int
@@ -85,7 +86,7 @@ async def _find_page(app: web.Application, scope: Scope, pull: PullRequest, star
         raise retention_reset()
     after = _begin(pull, tables, deliveries, start, is_known_elsewhere=bool(elsewhere))
     read = await _read(app, scope, pull, standing, deliveries, tables, after)
-    return FoundPage(head, stored, deliveries, elsewhere, after, read.page, read.read_at.version, read.changes)
+    return FoundPage(head, stored, standing.state, deliveries, elsewhere, after, read.page, read.read_at.version, read.changes)
 
 
 async def note_given(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> None:
@@ -110,7 +111,8 @@ async def note_given(app: web.Application, scope: Scope, pull: PullRequest, foun
     def update(now: Deliveries) -> Deliveries:
         return after if now is before else pulled(now)
 
-    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True)
+    known = Pulled(found.state, after) if found.state is not None else None
+    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True, pulled=known)
 
 
 async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> bytes:

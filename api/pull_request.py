@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from api.requests import malformed, read_company_id, read_device_id
@@ -76,4 +77,9 @@ def _tables(value: Any) -> tuple[str, ...] | None:
 
 def asked_tables(scope: Scope, tables: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the tables that are asked for and may be read, in the order of the declarations."""
-    return tuple(name for name in (tables or TABLES) if name in scope.readable)
+    return _readable(scope.readable, tables)
+
+
+@lru_cache(maxsize=1024)
+def _readable(readable: frozenset[str], tables: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(name for name in (tables or TABLES) if name in readable)

@@ -18,9 +18,8 @@ from api.db import Database, Session
 from api.deliveries import Deliveries
 from api.delivery_store import decoded
 from api.heads import Head, not_ready
+from api.newest import read_newest
 
-STEP_VERSIONS_MAX = 10_000
-"""Behind by more than this, it is not asked whose the changes are: all companies may have some."""
 COMPANIES_MAX = 50_000
 Key = tuple[int, str]
 """company_id, device_id."""
@@ -37,31 +36,29 @@ JOIN JSON_TABLE(%s, '$[*]' COLUMNS (
 LEFT JOIN sync_deliveries d ON d.company_id = k.company_id AND d.device_id = k.device_id
 WHERE s.id = 1 ORDER BY k.place
 """
-_READ_NEWEST = """
-SELECT company_id, MAX(version) FROM sync_changes WHERE version > %s AND version <= %s GROUP BY company_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """As of one moment after the request came. `newest`: the company has no change between it and the head.
+    """As of one moment after the request came. `newest`: the company's newest change up to the head, 0 where it has none.
 
-    `has_redeliveries`: a push of this device may have asked for rows that are for it alone.
+    `deliveries` are what `state` says, as it is stored; None where nothing is. `has_redeliveries`: a push of this device may have
+    asked for rows that are for it alone.
     """
 
     head: Head
     deliveries: Deliveries
+    state: bytes | None
     has_redeliveries: bool
     newest: int
 
 
 class Standings:
-    """One reader a worker, and the newest change of each company as far as the worker has looked."""
+    """One reader a worker, and the newest change of each company as of the head that it was asked at."""
 
     def __init__(self, feed: Database) -> None:
         self._batch = Batch(feed, self._read)
         self._head = 0
-        self._began = 0
         self._newest: dict[int, int] = {}
 
     async def read(self, company_id: int, device_id: str) -> Standing:
@@ -78,20 +75,20 @@ class Standings:
             raise not_ready()
         head = Head(*rows[0][:3])
         session.confirm_head(head.version)
-        if head.version != self._head:
-            await self._look(session, head.version)
+        newest = await self._newest_at(session, {company_id for company_id, _ in keys}, head.version)
         return [
-            Standing(head, decoded(state), bool(has_redeliveries), self._newest.get(company_id, self._began))
+            Standing(head, decoded(state), state, bool(has_redeliveries), newest[company_id])
             for (company_id, _), (_, _, _, state, has_redeliveries) in zip(keys, rows, strict=True)
         ]
 
-    async def _look(self, session: Session, head: int) -> None:
-        """Learn whose the changes up to `head` are; they are all there, and stay as they are."""
-        if self._head < head <= self._head + STEP_VERSIONS_MAX and len(self._newest) < COMPANIES_MAX:
-            self._newest.update(await session.fetch_all(_READ_NEWEST, (self._head, head)))
-        else:
-            self._began, self._newest = head, {}
-        self._head = head
+    async def _newest_at(self, session: Session, company_ids: set[int], head: int) -> dict[int, int]:
+        """Return each company's newest change. What is up to `head` stays as it is, so it is asked for once a head."""
+        if head != self._head or len(self._newest) > COMPANIES_MAX:
+            self._head, self._newest = head, {}
+        unknown = company_ids - self._newest.keys()
+        if unknown:
+            self._newest.update(await read_newest(session, sorted(unknown), head))
+        return self._newest
 
 
 STANDINGS = web.AppKey("standings", Standings)

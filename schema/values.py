@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -63,8 +64,13 @@ def rfc3339(value: dt.datetime | str) -> str:
 def rfc3339_from_us(microseconds: int) -> str:
     """Return microseconds since 1970 as RFC 3339."""
     seconds, fraction = divmod(microseconds, 1_000_000)
-    text = dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _text_of_second(seconds)
     return f"{text}.{fraction:06d}Z" if fraction else f"{text}Z"
+
+
+@lru_cache(maxsize=1024)
+def _text_of_second(seconds: int) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def us_from_rfc3339(text: str) -> int:

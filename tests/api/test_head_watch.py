@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from api.cache import Cache
 from api.db import Database
 from api.head_watch import HeadWatch
@@ -66,15 +64,29 @@ async def test_who_looked_before_the_watch_began_looks_again(database: Fresh, sq
         first.cancel()
 
 
-async def test_after_a_jump_of_the_head_everybody_looks(database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a large transaction, or in a new epoch, the watch does not ask whose the changes are."""
-    monkeypatch.setattr("api.head_watch.STEP_VERSIONS_MAX", 3)
+async def test_the_changes_of_others_wake_nobody_however_many(database: Fresh, sql: SqlClient) -> None:
     sql.run("UPDATE sync_state SET head = 5")
     async with watching(database) as watch:
-        waiting = asyncio.create_task(watch.wait(1, 5, 2))
+        first, second = (asyncio.create_task(watch.wait(company, 5, 20)) for company in (1, 2))
         await asyncio.sleep(0.1)
-        move(sql, 20, company=1)
-        assert await waiting is True
+        for version in range(6, 40):
+            move(sql, version, company=3)
+        await asyncio.sleep(0.1)
+        assert not first.done() and not second.done()
+        move(sql, 2**20, company=1)
+        assert await first is True
+        assert not second.done()
+        second.cancel()
+
+
+async def test_a_head_below_what_was_seen_wakes_everybody(database: Fresh, sql: SqlClient) -> None:
+    """MySQL's past was replaced: whoever waits finds out by asking."""
+    sql.run("UPDATE sync_state SET head = 5")
+    async with watching(database) as watch:
+        waiting = asyncio.create_task(watch.wait(1, 5, 20))
+        await asyncio.sleep(0.1)
+        sql.run("UPDATE sync_state SET head = 4")
+        assert await asyncio.wait_for(waiting, 5) is True
 
 
 async def test_who_waited_may_wait_again(database: Fresh) -> None:

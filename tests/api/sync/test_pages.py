@@ -233,13 +233,14 @@ async def test_memory_is_bounded_and_what_was_used_last_stays(fresh: Api, admin:
     assert all(isinstance(row, FeedRow) for page in pages._kept.values() for row in page.page.rows)
 
 
-async def test_a_reader_that_fell_far_behind_takes_every_company_for_one_with_changes(fresh: Api, admin: SqlClient) -> None:
+async def test_the_newest_change_of_each_company_is_asked_for_once_a_head(fresh: Api, admin: SqlClient) -> None:
     owner, (line, *_) = await parties(fresh, admin, 1)
     standings: Standings = fresh.app[STANDINGS]
     before = await standings.read(owner.company_id, line.device_id)
-    standings._head = 1
-    standings._newest.clear()
-    standings._began = 1
+    assert before.newest == before.head.version
     assert (await standings.read(owner.company_id, line.device_id)).newest == before.newest
-    standings._head = 2**40
-    assert (await standings.read(owner.company_id, line.device_id)).newest == before.head.version
+    other, (others, *_) = await parties(fresh, admin, 1)
+    after = await standings.read(owner.company_id, line.device_id)
+    assert after.newest == before.newest < after.head.version
+    assert (await standings.read(other.company_id, others.device_id)).newest == after.head.version
+    assert set(standings._newest) == {owner.company_id, other.company_id}

@@ -26,7 +26,8 @@ Key = tuple[int, str]
 
 _READ = """
 SELECT s.epoch, s.head, s.min_version, d.state,
-    EXISTS (SELECT 1 FROM sync_redeliveries r WHERE r.company_id = k.company_id AND r.device_id = k.device_id)
+    EXISTS (SELECT 1 FROM sync_redeliveries r WHERE r.company_id = k.company_id AND r.device_id = k.device_id),
+    (SELECT MAX(version) FROM sync_changes WHERE company_id = %s AND version <= (SELECT head FROM sync_state WHERE id = 1))
 FROM sync_state s
 JOIN JSON_TABLE(%s, '$[*]' COLUMNS (
     place FOR ORDINALITY,
@@ -70,24 +71,25 @@ class Standings:
         await self._batch.close()
 
     async def _read(self, session: Session, keys: Sequence[Key]) -> list[Standing]:
-        rows = await session.fetch_all(_READ, (orjson.dumps(keys).decode(),))
+        first = keys[0][0]
+        rows = await session.fetch_all(_READ, (first, orjson.dumps(keys).decode()))
         if not rows:
             raise not_ready()
         head = Head(*rows[0][:3])
         session.confirm_head(head.version)
-        newest = await self._newest_at(session, {company_id for company_id, _ in keys}, head.version)
+        newest = self._newest_at(head.version)
+        newest[first] = rows[0][5] or 0
+        unknown = {company_id for company_id, _ in keys} - newest.keys()
+        newest.update(await read_newest(session, unknown, head.version))
         return [
             Standing(head, decoded(state), state, bool(has_redeliveries), newest[company_id])
-            for (company_id, _), (_, _, _, state, has_redeliveries) in zip(keys, rows, strict=True)
+            for (company_id, _), (_, _, _, state, has_redeliveries, _) in zip(keys, rows, strict=True)
         ]
 
-    async def _newest_at(self, session: Session, company_ids: set[int], head: int) -> dict[int, int]:
-        """Return each company's newest change. What is up to `head` stays as it is, so it is asked for once a head."""
+    def _newest_at(self, head: int) -> dict[int, int]:
+        """Return what is known of companies' newest changes up to `head`, to be added to: that stays as it is."""
         if head != self._head or len(self._newest) > COMPANIES_MAX:
             self._head, self._newest = head, {}
-        unknown = company_ids - self._newest.keys()
-        if unknown:
-            self._newest.update(await read_newest(session, sorted(unknown), head))
         return self._newest
 
 

@@ -21,8 +21,8 @@ COMMITS = 400
 _IDLE_SECONDS = (0.02, 0.06)
 _WAIT_SECONDS = 20
 _GIVE_UP_SECONDS = 30
-Commit = Callable[[], float]
-"""Makes a change and tells when its COMMIT was answered, in seconds; on a busy machine a device may see it before that."""
+Commit = Callable[[], tuple[float, str]]
+"""Makes a record; when its COMMIT was answered, in seconds, and its name. On a busy machine a device may see it before that."""
 
 
 def measure(share: float) -> Iterator[Figure]:
@@ -35,6 +35,8 @@ def measure(share: float) -> Iterator[Figure]:
         lab.caught_up()
         device = undo.enter_context(closing(_Device(lab, crew)))
         selected = _latencies(lab, crew, count, lambda commit: _until_selected(reader, commit))
+        lab.caught_up()
+        device.drain()
         pulled = _latencies(lab, crew, count, device.until_pulled)
         waited = _latencies(lab, crew, count, device.until_woken)
     for what, latencies, targets in (("a pull", pulled, (4, 20)), ("a waiting pull", waited, (8, 40))):
@@ -56,9 +58,13 @@ class _Device:
         self._http = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=_GIVE_UP_SECONDS)
         self._headers = {"Authorization": f"Bearer {crew.tokens[0]}", "Content-Type": "application/json"}
         self._device_id = crew.devices[0]
-        self._cursor = 0
-        while self._pull()["has_more"]:
-            pass
+        self._cursor, self._has_more = 0, True
+
+    def drain(self) -> None:
+        """Pull what there is."""
+        self._has_more = True
+        while self._has_more:
+            self._pull()
 
     def close(self) -> None:
         """Close the connection."""
@@ -66,8 +72,8 @@ class _Device:
 
     def until_pulled(self, commit: Commit) -> float:
         """Seconds from COMMIT to the answer of a pull that has the change."""
-        committed = commit()
-        while not self._pull()["changes"]:
+        committed, name = commit()
+        while name not in self._pull():
             if time.perf_counter() - committed > _GIVE_UP_SECONDS:
                 raise TimeoutError("no pull has the change")
         return time.perf_counter() - committed
@@ -76,23 +82,27 @@ class _Device:
         """Seconds from COMMIT to the answer of a pull that has waited for it."""
         found: list[float] = []
 
-        def wait() -> None:
-            if self._pull(wait=_WAIT_SECONDS)["changes"]:
-                found.append(time.perf_counter())
+        def wait(names: list[str]) -> None:
+            names += self._pull(wait=_WAIT_SECONDS)
+            found.append(time.perf_counter())
 
-        waiting = threading.Thread(target=wait)
+        names: list[str] = []
+        waiting = threading.Thread(target=wait, args=(names,))
         waiting.start()
         time.sleep(_IDLE_SECONDS[1])  # by then it is held
-        committed = commit()
+        committed, name = commit()
         waiting.join()
+        if names != [name]:
+            raise RuntimeError(f"the pull that waited for {name} was answered with {names}")
         return found[0] - committed
 
-    def _pull(self, **more: object) -> dict[str, object]:
+    def _pull(self, **more: object) -> set[str]:
+        """The names of the records that came."""
         body = {"device_id": self._device_id, "last_version": self._cursor, **more}
         self._http.request("POST", PULL, json.dumps(body), self._headers)
-        answer: dict[str, object] = json.loads(self._http.getresponse().read())
-        self._cursor = int(str(answer["current_version"]))
-        return answer
+        answer = json.loads(self._http.getresponse().read())
+        self._cursor, self._has_more = answer["current_version"], answer["has_more"]
+        return {change["data"]["name"] for change in answer["changes"] if change["table"] == "item_categories"}
 
 
 def _latencies(lab: Lab, crew: Crew, count: int, until_seen: Callable[[Commit], float]) -> list[float]:
@@ -100,9 +110,10 @@ def _latencies(lab: Lab, crew: Crew, count: int, until_seen: Callable[[Commit], 
     chance = random.Random(1)
     found = []
 
-    def commit() -> float:
-        lab.sql.run(f"INSERT INTO item_categories (company_id, name) VALUES ({crew.company_id}, 'C {time.monotonic_ns()}')")
-        return time.perf_counter()
+    def commit() -> tuple[float, str]:
+        name = f"C {time.monotonic_ns()}"
+        lab.sql.run(f"INSERT INTO item_categories (company_id, name) VALUES ({crew.company_id}, '{name}')")
+        return time.perf_counter(), name
 
     for _ in range(count):
         time.sleep(chance.uniform(*_IDLE_SECONDS))
@@ -112,7 +123,7 @@ def _latencies(lab: Lab, crew: Crew, count: int, until_seen: Callable[[Commit], 
 
 def _until_selected(reader: SqlClient, commit: Commit) -> float:
     head = reader.value("SELECT head FROM sync_state")
-    committed = commit()
+    committed, _ = commit()
     while reader.value("SELECT head FROM sync_state") == head:
         if time.perf_counter() - committed > _GIVE_UP_SECONDS:
             raise TimeoutError("the head does not move")

@@ -77,7 +77,10 @@ class Pages:
         self._reading: dict[Key, asyncio.Task[SharedPage]] = {}
 
     async def read(self, wanted: PageRequest, newest: int, encode: Encode, *, is_restricted: bool, is_beginner: bool) -> SharedPage:
-        """Return the page. Who asks for one that is being read waits for it. Raises what `read_page` raises."""
+        """Return the page. Who asks for one that is being read waits for it. Raises what `read_page` raises.
+
+        The page after it in a first sync is read while this one goes over the line.
+        """
         fresh_head = BEGINNER if is_beginner else wanted.fresh_head
         head = wanted.head
         key = Key(head.epoch, wanted.company_id, wanted.tables, is_restricted, wanted.after, fresh_head, wanted.limit)
@@ -88,13 +91,20 @@ class Pages:
                 break
             task = self._reading.get(key)
             is_mine = task is None
-            if task is None:
-                task = self._reading[key] = asyncio.create_task(self._read(key, wanted, encode))
-                task.add_done_callback(_look_at)
-            found = await asyncio.shield(task)
+            found = await asyncio.shield(task or self._begin(key, wanted, encode))
             if is_mine or found.holds(newest, head, self._clock()):
                 break
+        if found.page.has_more and wanted.after < wanted.fresh_head:
+            after, fresh_head = found.page.last, found.read_at.version if is_beginner else wanted.fresh_head
+            following = replace(key, after=after, fresh_head=fresh_head)
+            if following not in self._kept and following not in self._reading and not self._feed.callers_waiting:
+                self._begin(following, replace(wanted, after=after, fresh_head=fresh_head), encode)
         return found if found.page.has_more else replace(found, page=replace(found.page, last=head.version))
+
+    def _begin(self, key: Key, wanted: PageRequest, encode: Encode) -> asyncio.Task[SharedPage]:
+        task = self._reading[key] = asyncio.create_task(self._read(key, wanted, encode))
+        task.add_done_callback(_look_at)
+        return task
 
     async def close(self) -> None:
         """Wait for what is under way."""

@@ -64,6 +64,16 @@ async def test_devices_that_begin_at_once_read_each_page_once_and_all_have_every
     assert len(found) == len(set(found)) <= 7
 
 
+async def test_in_a_first_sync_the_next_page_is_read_while_one_goes_over_the_line(fresh: Api, admin: SqlClient) -> None:
+    _, (line, *_) = await parties(fresh, admin, 30)
+    found = reads(fresh)
+    page = await line.pull(0, limit=10)
+    await asyncio.gather(*fresh.app[PAGES]._reading.values())
+    assert [key.after for key in found] == [0, page["current_version"]]
+    await line.pull(page["current_version"], limit=10)
+    assert found[1].after == page["current_version"] and len(set(found)) == len(found), "it was there already"
+
+
 async def test_an_empty_pull_reads_no_page_and_hears_of_the_next_change(fresh: Api, admin: SqlClient) -> None:
     owner, (line, *_) = await parties(fresh, admin, 3)
     cursor = await drained(line)
@@ -96,7 +106,9 @@ async def test_a_record_that_was_deleted_since_a_first_page_was_read_is_deleted_
     admin.run(f"DELETE FROM parties WHERE id = {doomed}")
     admin.wait_for_tailer()
     again = await second.pull(0, limit=10)
-    assert again["changes"] == page["changes"] and len(found) == 1, "served as it was"
+    assert again["changes"] == page["changes"] and len(found) == len(set(found)) == 2, (
+        "served as it was; the next one is read ahead"
+    )
     rest, _ = await second.pull_all(again["current_version"], limit=10)
     held = newest(again["changes"] + rest)
     assert held["parties", doomed]["operation"] == "DELETE"

@@ -53,7 +53,9 @@ def generate(lab: Lab, company_id: int, changes: int, records: int, *, is_skewed
         sql.run(_CHANGES.format(**names, record=record, begin=begin, end=min(begin + STEP, changes)))
     sql.run(
         _LIVE.format(**names),
-        f"UPDATE sync_state SET head = head + {changes}, tx = tx + {-(-changes // CHANGES_PER_TX)}",
+        # With the hash that stands at the head: another one would tell the tailer that MySQL's past was replaced.
+        f"UPDATE sync_state SET head = head + {changes}, tx = tx + {-(-changes // CHANGES_PER_TX)}, "
+        f"chain = (SELECT chain FROM sync_changes WHERE company_id = {company_id} AND version = {head + changes})",
         "SET SESSION sql_log_bin = 1, SESSION unique_checks = 1",
     )
     sql.rows("ANALYZE TABLE sync_changes, sync_live")

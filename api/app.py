@@ -39,6 +39,7 @@ from api.passwords import Passwords
 from api.past import SeenHead
 from api.pull import handle_pull
 from api.push import handle_push
+from api.quiet import QUIET, Quiet
 from api.retry import handle_retry
 from api.scope import SCOPES, Scopes
 from api.standing import STANDINGS, Standings
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[METRICS] = Metrics(worker)
     app[DELIVERIES] = DeliveryStore(app[DATABASE])
     app[STANDINGS] = Standings(app[FEED])
+    app[QUIET] = Quiet()
     app[PAGES] = Pages(app[FEED], bytes_max=settings.page_cache_bytes_max)
     app[WAITER] = Waiter(app[DATABASE])
     held_max = settings.pulls_held_per_device_max

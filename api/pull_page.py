@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -21,6 +20,7 @@ from api.heads import LAG, Head, check_cursor, retention_reset
 from api.keys import FEED, SETTINGS
 from api.pages import PAGES, SharedPage
 from api.pull_request import PullRequest, asked_tables
+from api.quiet import QUIET
 from api.scope import Scope
 from api.standing import STANDINGS, Standing
 from schema.tables import TABLES
@@ -34,7 +34,8 @@ ATTEMPTS = 3
 class FoundPage:
     """A page and what it was found by. `stored` are the deliveries as they stood, and `state` how they are stored; `deliveries` as
     this scope finds them; `after`: where the page began, at or below the cursor that was sent. `read_at`: the head its rows were
-    read at, `head` or one before; `changes`: all of them as JSON, where that is ready.
+    read at, `head` or one before; `changes`: all of them as JSON, where that is ready. `is_known`: the same was asked, found and
+    remembered before.
     """
 
     head: Head
@@ -46,6 +47,7 @@ class FoundPage:
     page: Page
     read_at: int
     changes: bytes | None = None
+    is_known: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -75,6 +77,9 @@ async def find_page(app: web.Application, scope: Scope, pull: PullRequest, *, st
 async def _find_page(app: web.Application, scope: Scope, pull: PullRequest, start: int | None) -> FoundPage:
     standing = await app[STANDINGS].read(scope.company_id, pull.device_id)
     head, stored = standing.head, standing.deliveries
+    began = app[QUIET].began(scope, pull, standing) if start is None else None
+    if began is not None:
+        return FoundPage(head, stored, standing.state, stored, {}, began, Page([], head.version, False), head.version, b"", True)
     await check_cursor(app[FEED], head, pull.last_version if start is None else start)
     deliveries = _seen_by(scope, pull, head, stored)
     elsewhere: Mapping[int, Deliveries] = {}
@@ -91,10 +96,14 @@ async def _find_page(app: web.Application, scope: Scope, pull: PullRequest, star
 
 async def note_given(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> None:
     """Remember the cursor before the answer leaves. An empty page by a device that is up to date says nothing new."""
+    if found.is_known:
+        return
     await pass_over_elsewhere(app, pull.device_id, found.elsewhere, pull.last_version)
     tables = asked_tables(scope, pull.tables)
     is_changed = found.deliveries != found.stored
     if found.deliveries.is_known(tables, found.after, pull.last_version) and found.is_empty and not is_changed:
+        if not scope.is_in_several:
+            app[QUIET].keep(scope, pull, found.stored, found.head, found.after)
         return
     head, cursor = found.head, found.cursor(pull.last_version)
 
@@ -128,16 +137,12 @@ async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, fou
 
 def page_fields(scope: Scope, found: FoundPage, lag_ms: int) -> bytes:
     """What an answer says beside its changes and its cursor, as a JSON object."""
-    fields: dict[str, Any] = {
-        "has_more": found.page.has_more,
-        "head_version": found.head.version,
-        "epoch": found.head.epoch,
-        "lag_ms": lag_ms,
-        "server_time": rfc3339_from_us(time.time_ns() // 1000),
-    }
-    if scope.revoked:
-        fields["revoked"] = scope.revoked
-    return orjson.dumps(fields)
+    has_more, head = b"true" if found.page.has_more else b"false", found.head
+    now = rfc3339_from_us(time.time_ns() // 1000).encode()
+    revoked = b',"revoked":%b' % orjson.dumps(scope.revoked) if scope.revoked else b""
+    return b'{"has_more":%b,"head_version":%d,"epoch":%d,"lag_ms":%d,"server_time":"%b"%b}' % (
+        has_more, head.version, head.epoch, lag_ms, now, revoked,
+    )  # fmt: skip
 
 
 def encode_changes(scope: Scope, pull: PullRequest, found: FoundPage) -> list[tuple[int, bytes]]:

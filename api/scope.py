@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -54,7 +55,7 @@ class Scope:
     @property
     def revoked(self) -> tuple[str, ...]:
         """Synced tables that this role or device may not read, in the order of the declarations."""
-        return tuple(name for name in TABLES if name not in self.readable)
+        return _revoked(self.readable)
 
     def may_write_row(
         self,
@@ -76,6 +77,11 @@ class Scope:
             return True
         states = [{**(row or {}), **values}] if row is None else [row, {**row, **values}]
         return all(is_own_sale(table, state, _head(table, state, heads), self.user_id) for state in states)
+
+
+@lru_cache(maxsize=1024)
+def _revoked(readable: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in TABLES if name not in readable)
 
 
 def operator_scope(company_id: int) -> Scope:

@@ -212,7 +212,7 @@ WHO_SEES_AND_TOUCHES = (
         "tables-by-role",
         SEEN,
         "api/pull_request.py",
-        "    return tuple(name for name in (tables or TABLES) if name in scope.readable)",
+        "    return tuple(name for name in (tables or TABLES) if name in readable)",
         "    return tuple(tables or TABLES)",
         f"{SCOPE}_tables_that_are_lost_stand_in_revoked_and_one_that_is_gained_arrives_whole",
         f"{SCOPE}_a_device_narrowed_to_tables_reads_and_writes_those_only",

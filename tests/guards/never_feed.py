@@ -56,7 +56,7 @@ JUMPED_CURSORS = (
         "cursor-recorded-before-the-answer-leaves",
         JUMPED,
         "api/pull_page.py",
-        "    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True)",
+        "    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True, pulled=known)",
         "    update(before)",
         f"{CURSOR}_a_last_version_beyond_what_was_answered_is_lowered",
         f"{PAGES}_an_answer_lost_for_one_list_of_tables_is_not_proved_by_another_lists",
@@ -159,12 +159,20 @@ JUMPED_CURSORS = (
         f"{PULL}_a_cursor_below_the_history_is_410_retention_unless_it_began_from_0_there",
     ),
     guard(
+        "the-answer-of-before-only-where-nothing-moved",
+        JUMPED,
+        "api/quiet.py",
+        "known.deliveries is not standing.deliveries or known.head != standing.head",
+        "False",
+        "tests/api/test_quiet.py::test_what_differs_is_looked_at",
+    ),
+    guard(
         "several-pages-say-so",
         JUMPED,
         "api/feed.py",
-        "    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:\n        rows = rows[: wanted.limit]\n"
+        "    if rows[limit].tx != rows[limit - 1].tx:\n        rows = rows[:limit]\n"
         "        return Page(rows, rows[-1].version, True)",
-        "    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:\n        rows = rows[: wanted.limit]\n"
+        "    if rows[limit].tx != rows[limit - 1].tx:\n        rows = rows[:limit]\n"
         "        return Page(rows, wanted.head.version, False)",
         f"{PULL}_versions_ascend_and_pages_join_without_gap_or_repeat",
     ),
@@ -259,7 +267,7 @@ HALVED_DOCUMENTS = (
         "a-page-ends-with-a-transaction",
         HALVED,
         "api/feed.py",
-        "    if rows[wanted.limit].tx != rows[wanted.limit - 1].tx:",
+        "    if rows[limit].tx != rows[limit - 1].tx:",
         "    if True:",
         f"{PULL}_a_page_grows_to_the_end_of_a_transaction_and_cuts_only_what_is_larger_than_the_maximum",
     ),

@@ -350,8 +350,8 @@ RESURRECTED_RECORDS = (
         "tombstones-in-long-ways-back",
         RESURRECTED,
         "api/feed.py",
-        "NOT (l.is_deleted AND l.version <= %s)",
-        "NOT (l.is_deleted AND l.version >= 0 * %s)",
+        "NOT (c.operation = 'DELETE' AND l.version <= %s)",
+        "NOT (c.operation = 'DELETE' AND l.version >= 0 * %s)",
         "tests/api/sync/test_pull.py::test_a_page_walk_from_0_meets_changes_made_meanwhile",
     ),
     guard(

@@ -1,6 +1,7 @@
 """From the stream's items to appended batches: when to append, what to hold back, how a tx too large for memory is stored.
 
-Latency first: a batch goes as soon as the stream has no more right now; behind, it grows to `tailer_batch_changes`. A tx without
+Latency first: a batch goes as soon as the stream has no more right now, but not sooner after the one before than that one took: a
+steady stream of small transactions goes in half as many commits. Behind, a batch grows to `tailer_batch_changes`. A tx without
 synced changes moves the checkpoint every few seconds; a tailer's own ones, and those of another database's tailer, once an hour,
 so that they are not purged unread: an idle system must not write for ever, nor two that read one binlog answer each other.
 """
@@ -30,6 +31,7 @@ from schema.settings import Settings
 
 log = get_logger(__name__)
 
+PATIENCE_SECONDS_MAX = 0.01
 QUIET_GTIDS_MAX = 10_000
 QUIET_SECONDS_MAX = 3600
 
@@ -50,6 +52,7 @@ class Follower:
         self._database = settings.tailer().database
         self._clock = clock
         self._committed_at = clock()
+        self._patience_seconds = 0.0
         self._appender = Appender(connection, state, appended)
         self._tx: TxBuilder | None = None
         self._large: LargeTx | None = None
@@ -73,6 +76,11 @@ class Follower:
     def state(self) -> State:
         """As it is stored. Raises as `settle` does."""
         return self._appender.drain()
+
+    @property
+    def patient_until(self) -> float:
+        """When to append what is held, by the clock, if nothing more has come by then."""
+        return self._committed_at + self._patience_seconds
 
     @property
     def is_storing(self) -> bool:
@@ -190,8 +198,10 @@ class Follower:
         """Store what is held, and wait until it is stored."""
         self._appender.drain()
         if self._pending:
+            began = self._clock()
             self._appender.append(self._take_pending(), also)
             self._note_commit()
+            self._patience_seconds = min(self._committed_at - began, PATIENCE_SECONDS_MAX)
 
     def _take_pending(self) -> list[PendingTx]:
         batch, self._pending = self._pending, []

@@ -57,9 +57,9 @@ class PacketReader:
             parts.append(payload)
         return b"".join(parts)
 
-    def has_more(self) -> bool:
-        """Whether a packet, or a part of one, is here already or waits in the socket."""
-        return len(self._buffer) > self._at or self.is_readable(0)
+    def has_more(self, seconds: float = 0) -> bool:
+        """Whether a packet, or a part of one, is here already or comes to the socket within `seconds`."""
+        return len(self._buffer) > self._at or self.is_readable(seconds)
 
     def is_readable(self, seconds: float) -> bool:
         """Whether the socket has bytes, or an end, within `seconds`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -84,6 +85,8 @@ class BinlogSource:
         name: str = "",
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
+        self.patient_until = 0.0
+        """time.monotonic() until which an item that may be the last for now waits for another."""
         self._on_wait = on_wait
         self._connect = connect
         self._server_id = server_id
@@ -133,8 +136,9 @@ class BinlogSource:
             self._disconnect()
 
     def is_drained(self) -> bool:
-        """Whether nothing more is buffered or readable right now."""
-        return self._packets is None or not self._packets.has_more()
+        """Whether nothing more is buffered or readable right now, nor comes by `patient_until`."""
+        patience = max(0.0, self.patient_until - time.monotonic())
+        return self._packets is None or not self._packets.has_more(patience)
 
     def close(self) -> None:
         """End the stream; a read that waits in another thread ends too."""

@@ -184,6 +184,7 @@ class Tailer:
     def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
         for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained, TABLES):
             follower.take(item)
+            source.patient_until = follower.patient_until
             _keep(lease, follower)
             if self._stopped.is_set():
                 return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymysql.connections import Connection
 
-from cdc.follow import QUIET_SECONDS_MAX, Follower
+from cdc.follow import PATIENCE_SECONDS_MAX, QUIET_SECONDS_MAX, Follower
 from cdc.gtid import Gtid
 from cdc.lease import take_lease
 from cdc.state import read_state
@@ -49,6 +49,26 @@ def test_a_quiet_transaction_joins_the_checkpoint_after_a_while(
     clock.now = seconds
     follower.take(HEARTBEAT)
     assert gtid in read_state(connection).gtid_set
+
+
+@pytest.mark.parametrize(("took", "patience"), [(0.004, 0.004), (3.0, PATIENCE_SECONDS_MAX)])
+def test_the_stream_gets_as_long_to_send_more_as_the_batch_before_took_within_bounds(
+    connection: Connection[Any], database: Database, took: float, patience: float
+) -> None:
+    take_lease(connection, database.name, wait_seconds=0)
+    clock = Clock()
+
+    def appended(*_: Any) -> None:
+        clock.now += took
+
+    follower = Follower(connection, database.settings, read_state(connection), appended, clock)
+    assert follower.patient_until <= clock.now, "the first batch goes at once"
+    gtid = Gtid.parse(f"{UUID}:1")
+    follower.take(TxBegin(gtid, 1, 1, "binlog.000001", 4))
+    clock.now = 100.0
+    follower.take(TxEnd(gtid, "binlog.000001", 400, (gtid,), True, False))
+    assert gtid in read_state(connection).gtid_set
+    assert follower.patient_until == 100.0 + took + patience
 
 
 def test_a_transaction_that_moves_another_databases_checkpoint_alone_says_so(binlog: Binlog) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -32,6 +33,15 @@ def test_packets_come_as_they_were_sent_however_the_line_cuts_them(line: Pair) -
         server.sendall(sent[at : at + 20_000])
     assert [reader.read() for _ in range(3)] == [b"one", b"", b"x" * 70_000]
     assert not reader.has_more()
+
+
+def test_whether_more_comes_can_be_waited_for(line: Pair) -> None:
+    server, reader = line
+    assert not reader.has_more(0.01)
+    late = threading.Timer(0.05, lambda: server.sendall(packet(1, b"one")))
+    late.start()
+    assert reader.has_more(20)
+    late.join()
 
 
 def test_a_packet_that_is_missing_is_noticed(line: Pair) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+_COLUMNS = ("what", "ours", "beside it", "ratio", "CPU µs each", "beside it was", "target")
 _NUMBERS = ("ours", "beside it", "ratio", "CPU µs each")
 
 
@@ -35,19 +36,29 @@ class Figure:
 def print_figures(figures: Iterable[Figure]) -> None:
     """Print one table."""
     table = Table()
-    for name in ("what", "ours", "beside it", "ratio", "CPU µs each", "beside it was", "target"):
+    for name in _COLUMNS:
         table.add_column(name, justify="right" if name in _NUMBERS else "left")
     for figure in figures:
-        table.add_row(
-            figure.what,
-            f"{_number(figure.ours)} {figure.unit}",
-            f"{_number(figure.peers)} {figure.unit}" if figure.peers is not None else "",
-            f"{figure.ratio:.2f}" if figure.ratio is not None else "",
-            f"{figure.cpu_us:.0f}" if figure.cpu_us is not None else "",
-            figure.peer,
-            figure.target,
-        )
+        table.add_row(*_cells(figure))
     Console(width=180).print(table)
+
+
+def as_markdown(figures: Iterable[Figure]) -> str:
+    """The same as a table of a document."""
+    rules = ("---:" if name in _NUMBERS else "---" for name in _COLUMNS)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (_COLUMNS, rules, *map(_cells, figures)))
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    return (
+        figure.what,
+        f"{_number(figure.ours)} {figure.unit}",
+        f"{_number(figure.peers)} {figure.unit}" if figure.peers is not None else "",
+        f"{figure.ratio:.2f}" if figure.ratio is not None else "",
+        f"{figure.cpu_us:,.0f}" if figure.cpu_us is not None else "",
+        figure.peer,
+        figure.target,
+    )
 
 
 def _number(value: float) -> str:

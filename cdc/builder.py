@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from cdc.derive import derive_changes
 from cdc.entries import Entry, PendingTx, Redelivery
+from cdc.gtid import Gtid
 from cdc.reconcile import RUNS, WATERMARKS
 from cdc.tx import Rows, TxBegin, TxEnd
 from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
@@ -76,10 +76,12 @@ class TxBuilder:
     def end(self, end: TxEnd) -> PendingTx:
         """Return the finished tx."""
         entries: tuple[Entry | Redelivery, ...] = (*self._entries(), *self._redeliveries)
-        tx = self._pending(end.gtids, end.file, end.end_pos, entries)
-        return replace(tx, is_recorded=bool(entries) or self._origin.id is not None)
+        is_recorded = bool(entries) or self._origin.id is not None
+        return self._pending(end.gtids, end.file, end.end_pos, entries, is_recorded=is_recorded)
 
-    def _pending(self, done: tuple[Any, ...], file: str, end_pos: int, entries: tuple[Entry | Redelivery, ...]) -> PendingTx:
+    def _pending(
+        self, done: tuple[Gtid, ...], file: str, end_pos: int, entries: tuple[Entry | Redelivery, ...], *, is_recorded: bool = True
+    ) -> PendingTx:
         begin = self.begin
         return PendingTx(
             gtid=begin.gtid,
@@ -92,7 +94,7 @@ class TxBuilder:
             origin=self._origin,
             statement=self._statement(),
             entries=entries,
-            is_recorded=True,
+            is_recorded=is_recorded,
         )
 
     def _add_changes(self, table: Table, rows: Rows) -> None:
@@ -123,7 +125,7 @@ class TxBuilder:
     def _entries(self) -> tuple[Entry, ...]:
         """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
         if not self._pushed:
-            return tuple(map(Entry, self._changes))
+            return tuple([tuple.__new__(Entry, (change, False, None)) for change in self._changes])
         return tuple(map(self._entry, self._changes))
 
     def _entry(self, change: RecordChange) -> Entry:

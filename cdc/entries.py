@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc.gtid import Gtid
@@ -29,8 +28,7 @@ class Redelivery(NamedTuple):
     record_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PendingTx:
+class PendingTx(NamedTuple):
     """A committed tx, or the next part of one too large for memory. `gtids_done` join the checkpoint with it.
 
     `is_recorded`: it stands in sync_tx even without a change, since an API request waits for it.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from pymysql.connections import Connection
@@ -59,6 +58,7 @@ class Follower:
         self._pending: list[PendingTx] = []
         self._pending_changes = 0
         self._pending_bytes = 0
+        self._has_recorded = False
         self._is_checkpoint_due = False
         self._reconciler = Reconciler(connection, settings)
         self._idle = IdleWork(connection, settings, state.fencing_token)
@@ -137,7 +137,7 @@ class Follower:
         builder = self._open_tx()
         tx, self._tx = builder.end(end), None
         if self._large is not None:
-            state, self._large = self._large.finish(replace(tx, is_recorded=True)), None
+            state, self._large = self._large.finish(tx._replace(is_recorded=True)), None
             self._appender.moved(state, [tx])
             self._note_commit()
             return
@@ -163,9 +163,10 @@ class Follower:
     def _hold(self, tx: PendingTx, *, is_quiet: bool) -> None:
         """Keep a tx for the next append; quiet neighbours become one, so that they cost no memory."""
         self._is_checkpoint_due = self._is_checkpoint_due or not is_quiet
+        self._has_recorded = self._has_recorded or tx.is_recorded
         last = self._pending[-1] if self._pending else None
         if last is not None and not (last.is_recorded or tx.is_recorded):
-            self._pending[-1] = replace(tx, gtids_done=(*last.gtids_done, *tx.gtids_done))
+            self._pending[-1] = tx._replace(gtids_done=(*last.gtids_done, *tx.gtids_done))
         else:
             self._pending.append(tx)
 
@@ -173,17 +174,16 @@ class Follower:
         """Append changes as soon as the stream is idle, and move the checkpoint past quiet transactions now and then."""
         if not self._pending:
             return
-        has_changes = any(pending.is_recorded for pending in self._pending)
         waited = self._clock() - self._committed_at
         is_late = waited >= (self._settings.tailer_idle_checkpoint_seconds if self._is_checkpoint_due else QUIET_SECONDS_MAX)
         is_much = len(self._pending[-1].gtids_done) >= QUIET_GTIDS_MAX
-        if (is_idle and has_changes) or is_much or is_late:
+        if (is_idle and self._has_recorded) or is_much or is_late:
             self.append_pending()
 
     def finish(self) -> None:
         """Append the whole transactions that are held, before the stream ends for whatever reason."""
         self._appender.drain()
-        if self._is_checkpoint_due or any(pending.is_recorded for pending in self._pending):
+        if self._is_checkpoint_due or self._has_recorded:
             self.append_pending()
 
     def _append_reconciled(self, watermark: PendingTx) -> None:
@@ -191,7 +191,7 @@ class Follower:
         self.append_pending()
         mended = self._reconciler.mend(watermark.commit_time_us)
         origin, entries = Origin(OriginKind.RECONCILE), mended.entries
-        self._pending.append(replace(watermark, origin=origin, entries=entries, is_recorded=bool(entries)))
+        self._pending.append(watermark._replace(origin=origin, entries=entries, is_recorded=bool(entries)))
         self.append_pending(also=mended.note)
 
     def append_pending(self, also: Callable[[], None] | None = None) -> None:
@@ -206,6 +206,7 @@ class Follower:
     def _take_pending(self) -> list[PendingTx]:
         batch, self._pending = self._pending, []
         self._pending_changes = self._pending_bytes = 0
+        self._has_recorded = False
         return batch
 
     def _note_commit(self) -> None:

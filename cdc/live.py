@@ -9,14 +9,15 @@ has another fencing token; then nothing of ours is committed any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from pymysql.connections import Connection
 
 from cdc.change_row import record_of
 from cdc.entries import Entry, Redelivery
-from cdc.sql import insert_rows, literal, literal_again
+from cdc.load import field, field_again
+from cdc.sql import insert_rows, literal, literal_again, store_rows
 
 KEYS_PER_QUERY_MAX = 1000
 RECORDS_KEPT_MAX = 200_000
@@ -30,9 +31,12 @@ WHERE (company_id, table_name, record_id) IN ({keys})
 """
 _READ_MENDED = "SELECT MAX(id) FROM sync_audit WHERE action = %s"
 _READ_HIGHEST = "SELECT MAX(record_id) FROM sync_live WHERE table_name = %s"
-_STORE = "INSERT INTO sync_live (company_id, table_name, record_id, version, is_deleted, device_id, local_id) VALUES "
+_INTO = ("sync_live", "company_id, table_name, record_id, version, is_deleted, device_id, local_id")
 _STORE_NEWER = """ AS new ON DUPLICATE KEY UPDATE
     version = new.version, is_deleted = new.is_deleted, device_id = new.device_id, local_id = new.local_id"""
+
+_Row = tuple[int, str, int, int, int, str | None, str | None]
+"""A row of sync_live."""
 
 _DELETED: Final = 1
 _FLAG_BITS: Final = 1
@@ -94,8 +98,7 @@ class LiveRecords:
         tables, highest = self._tables, self._highest
         wanted = set()
         for entry in entries:
-            key = record_of(entry)
-            company, table, record_id = key
+            company, table, record_id = key = record_of(entry)
             records = tables.get((company, table))
             if records is None:
                 records = tables[company, table] = _Records()
@@ -118,20 +121,38 @@ class LiveRecords:
         assert records is not None
         return LiveRecord(packed >> _FLAG_BITS, bool(packed & _DELETED), records.makers.get(record_id))
 
-    def put(self, company: int, table: str, record_id: int, version: int, is_deleted: bool, maker: tuple[str, str] | None) -> None:
-        """Take over a newer version."""
-        records = self._tables.get((company, table))
-        if records is None:
-            records = self._tables[company, table] = _Records()
-        records.put[record_id] = version << _FLAG_BITS | is_deleted
+    def supersede(
+        self, company: int, table: str, record_id: int, version: int, is_deleted: bool, maker: tuple[str, str] | None
+    ) -> tuple[int | None, tuple[str, str] | None]:
+        """Take over a newer version of a record that was read or put; the version before it, and the record's maker from now on.
+
+        `maker` is who made it, where the newer version says so.
+        """
+        records = self._tables[company, table]
+        put = records.put
+        older = put.get(record_id) or records.known.get(record_id)
+        put[record_id] = version << _FLAG_BITS | is_deleted
         if maker is not None:
             records.makers[record_id] = maker
         elif records.makers:
-            records.makers.pop(record_id, None)
+            if older:
+                maker = records.makers.get(record_id)
+            else:
+                records.makers.pop(record_id, None)
+        return older >> _FLAG_BITS if older else None, maker
 
     def store(self) -> None:
         """Write all that was put."""
-        insert_rows(self._connection, _STORE, self._put_literals(), _STORE_NEWER)
+        new: list[_Row] = []
+        known: list[_Row] = []
+        for (company, table), records in sorted(self._tables.items()):
+            stored, makers = records.known, records.makers
+            for record_id, packed in sorted(records.put.items()):
+                device_id, local_id = makers.get(record_id) or (None, None)
+                row = company, table, record_id, packed >> _FLAG_BITS, packed & _DELETED, device_id, local_id
+                (known if stored.get(record_id) else new).append(row)
+        store_rows(self._connection, _INTO, new, as_line=_line, as_values=_values, tail=_STORE_NEWER)
+        insert_rows(self._connection, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
         if self._kept + sum(len(records.put) for records in self._tables.values()) > RECORDS_KEPT_MAX:
             self._tables.clear()
             self._highest.clear()
@@ -154,14 +175,6 @@ class LiveRecords:
                 records.known[record_id] = packed
         self._kept += len(records.put)
         records.put.clear()
-
-    def _put_literals(self) -> Iterator[str]:
-        for (company, table), records in sorted(self._tables.items()):
-            head, makers = f"({company},{literal_again(table)}", records.makers
-            for record_id, packed in sorted(records.put.items()):
-                device_id, local_id = makers.get(record_id) or (None, None)
-                maker = f"{literal_again(device_id)},{literal(local_id)}"
-                yield f"{head},{record_id},{packed >> _FLAG_BITS},{packed & _DELETED},{maker})"
 
     def _read_highest(self, table: str) -> int:
         with self._connection.cursor() as cursor:
@@ -191,3 +204,14 @@ class LiveRecords:
         self._kept = 0
         for records in self._tables.values():
             records.forget()
+
+
+def _values(row: _Row) -> str:
+    company, table, record_id, version, is_deleted, device_id, local_id = row
+    return f"({company},{literal_again(table)},{record_id},{version},{is_deleted},{literal_again(device_id)},{literal(local_id)})"
+
+
+def _line(row: _Row) -> bytes:
+    company, table, record_id, version, is_deleted, device_id, local_id = row
+    text = f"{company}\t{table}\t{record_id}\t{version}\t{is_deleted}\t{field_again(device_id)}\t{field(local_id)}\n"
+    return text.encode()

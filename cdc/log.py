@@ -6,17 +6,18 @@ bounded, and a crash on the way leaves nothing but rows that `trim_above_head` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pymysql.connections import Connection
 
-from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_entry, tx_columns
+from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_change, tx_columns
 from cdc.entries import PendingTx, Redelivery
 from cdc.gtid import Gtid
 from cdc.live import LiveRecords
-from cdc.sql import insert_rows, literal, literal_again, literal_bytes, quoted
+from cdc.load import field, field_again, field_bytes
+from cdc.sql import literal, literal_again, literal_bytes, quoted, store_rows
 from cdc.state import Anchor, State, move_state, require_lease, with_gtids
 from schema.connect import read_timeout
 from schema.versions import advance
@@ -31,6 +32,8 @@ TX_COLUMNS = (
 COMMIT_SECONDS_MAX = 120
 """A COMMIT may wait for a slow disk longer than any other statement; what became of one that was given up, the next pass reads."""
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
+_TxValues = tuple[int | str | None, ...]
+"""A row of sync_tx."""
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
 
 
@@ -76,8 +79,8 @@ class PartWriter:
         self._last: PendingTx | None = None
         self._anchor = state.anchor
         self._gtids: list[Gtid] = []
-        self._changes: list[str] = []
-        self._txs: list[str] = []
+        self._changes: list[tuple[ChangeRow, bytes]] = []
+        self._txs: list[_TxValues] = []
 
     def state(self) -> State:
         """The state that is true with all that was written."""
@@ -95,8 +98,9 @@ class PartWriter:
 
     def flush(self) -> None:
         """Store what has come together."""
-        insert_rows(self.connection, f"INSERT INTO sync_changes ({CHANGE_COLUMNS}) VALUES ", self._changes)
-        insert_rows(self.connection, f"INSERT INTO sync_tx ({TX_COLUMNS}) VALUES ", self._txs)
+        into = "sync_changes", CHANGE_COLUMNS
+        store_rows(self.connection, into, self._changes, as_line=_change_line, as_values=_change_values)
+        store_rows(self.connection, ("sync_tx", TX_COLUMNS), self._txs, as_line=_tx_line, as_values=_tx_values)
         self._changes.clear()
         self._txs.clear()
 
@@ -115,19 +119,18 @@ class PartWriter:
     def write_part(self, tx: PendingTx) -> None:
         """Take these entries under the present tx number."""
         told = tx_columns(tx, self._tx)
-        live, changes = self.live, self._changes
+        supersede, changes = self.live.supersede, self._changes
+        advance(self._head, len(tx.entries))  # there is room for all of them
         for entry in tx.entries:
             if isinstance(entry, Redelivery):
                 self._write_again(told, entry)
                 continue
-            change = entry.change
-            company_id, table, record_id = change.company_id, change.table, change.record_id
-            version = advance(self._head, 1)
-            row = row_of_entry(told, entry, version, live.get(company_id, table, record_id))
-            maker = (row.device_id, row.local_id) if row.device_id is not None and row.local_id is not None else None
-            live.put(company_id, table, record_id, version, change.is_deleted, maker)
+            company_id, table, record_id, _, _, _, _, is_deleted = entry.change
+            version = self._head + 1
+            previous, maker = supersede(company_id, table, record_id, version, is_deleted, entry.maker)
+            row = row_of_change(told, entry, version, previous, maker)
             self._head, self._chain = version, row.chained(self._chain)
-            changes.append(change_literal(row, self._chain))
+            changes.append((row, self._chain))
 
     def close_tx(self, tx: PendingTx, head_before: int) -> None:
         """Record a finished tx in sync_tx, where it has to be, and its GTIDs in the checkpoint to come."""
@@ -137,7 +140,7 @@ class PartWriter:
             self._anchor = Anchor(tx.gtid, tx.commit_time_us)
         if tx.is_recorded:
             versions = (head_before + 1 if self._head > head_before else None, self._head)
-            self._txs.append(_tx_literal(self._tx, self._before.epoch, tx, versions))
+            self._txs.append(_tx_values_of(self._tx, self._before.epoch, tx, versions))
 
     def _write_again(self, told: TxColumns, entry: Redelivery) -> None:
         """A redelivery supersedes nothing, so sync_live does not learn of it; without anything to repeat it gets no version."""
@@ -152,7 +155,7 @@ class PartWriter:
             return
         row = row_again(told, entry, advance(self._head, 1), newest, Image(*found))
         self._head, self._chain = row.version, row.chained(self._chain)
-        self._changes.append(change_literal(row, self._chain))
+        self._changes.append((row, self._chain))
 
 
 class LargeTx:
@@ -221,8 +224,25 @@ def change_literal(row: ChangeRow, chain: bytes) -> str:
     )
 
 
-def _tx_literal(number: int, epoch: int, tx: PendingTx, versions: tuple[int | None, int]) -> str:
-    values: Iterable[Any] = (
+def _change_values(change: tuple[ChangeRow, bytes]) -> str:
+    return change_literal(*change)
+
+
+def _change_line(change: tuple[ChangeRow, bytes]) -> bytes:
+    (
+        company_id, version, table, record_id, operation, data, sealed, before, timestamp, tx, origin, origin_id,
+        origin_device_id, is_exact, device_id, local_id, for_device, prev_version,
+    ), chain = change  # fmt: skip
+    text = (
+        f"{company_id}\t{version}\t{table}\t{record_id}\t{operation}\t{field(data)}\t{field(sealed)}\t{field(before)}\t"
+        f"{timestamp}\t{tx}\t{origin}\t{field(origin_id)}\t{field_again(origin_device_id)}\t{1 if is_exact else 0}\t"
+        f"{field_again(device_id)}\t{field(local_id)}\t{field_again(for_device)}\t{field(prev_version)}\t"
+    )
+    return b"%b%b\n" % (text.encode(), field_bytes(chain))
+
+
+def _tx_values_of(number: int, epoch: int, tx: PendingTx, versions: tuple[int | None, int]) -> _TxValues:
+    return (
         number,
         epoch,
         str(tx.gtid),
@@ -235,7 +255,14 @@ def _tx_literal(number: int, epoch: int, tx: PendingTx, versions: tuple[int | No
         *versions,
         tx.statement,
     )
+
+
+def _tx_values(values: _TxValues) -> str:
     return f"({','.join(map(literal, values))})"
+
+
+def _tx_line(values: _TxValues) -> bytes:
+    return ("\t".join(map(field, values)) + "\n").encode()
 
 
 def _commit_moved(connection: Connection[Any], state: State) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pymysql.connections import Connection
@@ -87,10 +87,10 @@ class MissingTxs:
         found = _Missing(first)
         for part in read_parts(self._address, self._settings, span):
             if part.is_first:
-                found = _Missing(replace(part.tx, entries=()))
+                found = _Missing(part.tx._replace(entries=()))
             _count(found, part)
             if part.is_last:
-                found.tx = replace(part.tx, entries=(), is_recorded=part.tx.is_recorded or not part.is_first)
+                found.tx = part.tx._replace(entries=(), is_recorded=part.tx.is_recorded or not part.is_first)
                 yield found
 
     def _number(self, run: list[_Missing], bound: _Bound) -> list[TxRow | None]:

@@ -1,12 +1,17 @@
-"""Hand-built multi-row INSERTs: escaped once, split so that no statement outgrows the server's packet."""
+"""Hand-built multi-row INSERTs: escaped once, split so that no statement outgrows the server's packet. For many rows they are the
+way out where `load.py` can't store them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pymysql.connections import Connection
+
+from cdc.load import ROWS_MIN, load_rows
+
+_T = TypeVar("_T")
 
 STATEMENT_CHARACTERS_MAX = 4 * 1024 * 1024
 
@@ -52,3 +57,21 @@ def insert_rows(connection: Connection[Any], head: str, rows: Iterable[str], tai
         size += len(row) + 1
     if part:
         connection.query(f"{head}{','.join(part)}{tail}")
+
+
+def store_rows(
+    connection: Connection[Any],
+    into: tuple[str, str],
+    rows: Sequence[_T],
+    *,
+    as_line: Callable[[_T], bytes],
+    as_values: Callable[[_T], str],
+    tail: str = "",
+) -> None:
+    """Store new rows, many of them by LOAD DATA LOCAL. `into` is the table and its columns.
+
+    `as_line` makes the fields of a line of a row, `as_values` its value list; `tail` ends the INSERT. Raises pymysql errors.
+    """
+    if len(rows) >= ROWS_MIN and load_rows(connection, into, map(as_line, rows)):
+        return
+    insert_rows(connection, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)

@@ -39,6 +39,8 @@ from schema.tables import TABLES
 log = get_logger(__name__)
 
 BACKOFF_SECONDS_MIN = 0.1
+LOOK_SECONDS = 0.02
+"""How often, while there is much to read, the lease and the batch under way are looked after."""
 CONNECT_SECONDS_MAX = 10
 CONFLICT_SECONDS = 5
 """Whoever else uses our server id is put off by each of our attempts, and we by each of theirs."""
@@ -125,7 +127,11 @@ class Tailer:
     def _connect(self) -> Connection[Any]:
         try:
             connection = open_connection(
-                self._address, timeout_seconds=CONNECT_SECONDS_MAX, read_timeout=SQL_SECONDS_MAX, write_timeout=SQL_SECONDS_MAX
+                self._address,
+                timeout_seconds=CONNECT_SECONDS_MAX,
+                may_load=True,
+                read_timeout=SQL_SECONDS_MAX,
+                write_timeout=SQL_SECONDS_MAX,
             )
         except pymysql.err.OperationalError as problem:
             if problem.args[0] in (ACCESS_DENIED, UNKNOWN_DATABASE) and not self._has_connected:
@@ -182,10 +188,14 @@ class Tailer:
         log.info("stopped", head=follower.state.head)
 
     def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
+        look_at = 0.0
         for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained, TABLES):
             follower.take(item)
             source.patient_until = follower.patient_until
-            _keep(lease, follower)
+            now = time.monotonic()
+            if now >= look_at:
+                look_at = now + LOOK_SECONDS
+                _keep(lease, follower)
             if self._stopped.is_set():
                 return
 

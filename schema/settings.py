@@ -99,7 +99,7 @@ class Settings:
 
     tailer_server_id: int = 0
     tailer_heartbeat_seconds: int = 5
-    tailer_batch_changes: int = 1000
+    tailer_batch_changes: int = 4000
     tailer_batch_bytes_max: int = 8 * 1024 * 1024
     tailer_part_changes_max: int = 10_000
     tailer_backoff_seconds_max: int = 30

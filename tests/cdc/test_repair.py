@@ -64,6 +64,6 @@ def test_a_record_that_the_tailer_moved_on_stays_where_it_is(log: History) -> No
 
 def test_a_number_that_was_given_again_is_another_transaction(log: History) -> None:
     recorded = only_tx(log)
-    found = replace(tx(), gtid=recorded.gtid, commit_time_us=recorded.commit_time_us)  # type: ignore[arg-type]
+    found = tx()._replace(gtid=recorded.gtid, commit_time_us=recorded.commit_time_us)  # type: ignore[arg-type]
     assert recorded_tx([recorded], found) == recorded
-    assert recorded_tx([recorded], replace(found, commit_time_us=recorded.commit_time_us + 1)) is None
+    assert recorded_tx([recorded], found._replace(commit_time_us=recorded.commit_time_us + 1)) is None

@@ -20,7 +20,7 @@ POINTS: dict[str, tuple[str, str, bool]] = {
     "before the stream": ("cdc.source", "BinlogSource.events", False),
     "a transaction read": ("cdc.builder", "TxBuilder.end", True),
     "before the append": ("cdc.appender", "append", False),
-    "a statement of the append": ("cdc.log", "insert_rows", True),
+    "a statement of the append": ("cdc.log", "store_rows", True),
     "before the live rows": ("cdc.live", "LiveRecords.store", False),
     "before the state moves": ("cdc.log", "move_state", False),
     "before the commit": ("cdc.log", "_commit", False),

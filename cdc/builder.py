@@ -11,13 +11,12 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from typing import Any
 
-from cdc.derive import derive_changes
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
+from cdc.items import Changes, Rows, TxBegin, TxEnd
 from cdc.reconcile import RUNS, WATERMARKS
-from cdc.tx import Rows, TxBegin, TxEnd
 from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
-from schema.tables import TABLES, Table
+from schema.tables import TABLES
 
 ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
 RETENTION = "sync_retention"
@@ -41,21 +40,28 @@ class TxBuilder:
     def __init__(self, begin: TxBegin) -> None:
         self.begin = begin
         self._origin = EXTERNAL
-        self._statements: list[str] = []
-        self._statement_characters = 0
-        self._last_statement: str | None = None
+        self._sql: list[bytes] = []
+        self._sql_bytes = 0
+        self._last_sql: bytes | None = None
         self._changes: list[RecordChange] = []
         self._pushed: dict[tuple[str, int], deque[Row]] = defaultdict(deque)
         self._redeliveries: list[Redelivery] = []
         self.is_own = False
         self.bytes = 0
 
+    def add_changes(self, item: Changes) -> None:
+        """Take what one event of a declared table makes."""
+        changes, sql = item.changes, item.sql
+        self._changes += changes
+        self.bytes += sum([len(change.data) for change in changes])
+        if sql is not None and sql != self._last_sql:
+            self._last_sql = sql
+            if self._sql_bytes < 4 * STATEMENT_CHARACTERS_MAX:  # characters are counted at the end, if they are needed
+                self._sql.append(sql[: 4 * STATEMENT_CHARACTERS_MAX])
+                self._sql_bytes += len(sql)
+
     def add(self, rows: Rows) -> None:
-        """Take the rows of one event. Raises Halt where they lack a declared column."""
-        table = TABLES.get(rows.table)
-        if table is not None:
-            self._add_changes(table, rows)
-            return
+        """Take the rows of one event of another table."""
         for change in rows.changes:
             if change.after is not None and change.before is None:
                 self._add_note(rows.table, dict(zip(rows.columns.names, change.after, strict=True)))
@@ -97,22 +103,17 @@ class TxBuilder:
             is_recorded=is_recorded,
         )
 
-    def _add_changes(self, table: Table, rows: Rows) -> None:
-        changes, commit_time_us, statement = self._changes, self.begin.commit_time_us, rows.statement
-        for _, before, after in rows.changes:
-            for change in derive_changes(table, before, after, commit_time_us):
-                changes.append(change)
-                self.bytes += len(change.data)
-        if statement is not None and statement != self._last_statement:
-            self._last_statement = statement
-            kept = statement[: STATEMENT_CHARACTERS_MAX - self._statement_characters]
-            if kept:
-                self._statements.append(kept)
-                self._statement_characters += len(kept)
-
     def _statement(self) -> str | None:
         """The statements of an external tx, one below the other; of our own ones the origin says who and why."""
-        return ";\n".join(self._statements) if self._statements and self._origin.id is None else None
+        if not self._sql or self._origin.id is not None:
+            return None
+        texts, left = [], STATEMENT_CHARACTERS_MAX
+        for sql in self._sql:
+            text = sql.decode("utf-8", "replace")[:left]
+            if text:
+                texts.append(text)
+                left -= len(text)
+        return ";\n".join(texts) or None
 
     def _add_note(self, table: str, row: Row) -> None:
         if table == ORIGINS:

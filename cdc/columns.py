@@ -13,7 +13,7 @@ One Python type for each MySQL type, exact in every case; what a value looks lik
     JSON                        JsonText, as SELECT prints
     GEOMETRY, VECTOR            bytes as stored (SRID and WKB; little-endian 32-bit floats)
 
-A Variable does not check that a string ends inside the event: the sum of all lengths is checked once for each event.
+A Prefixed does not check that a string ends inside the event: the sum of all lengths is checked once for each event.
 """
 
 from __future__ import annotations
@@ -48,21 +48,25 @@ class Fixed:
 
 
 @dataclass(frozen=True, slots=True)
-class Utf8:
-    """Text behind its length, as nearly every text column has it: a Variable that may be written out as code."""
+class Prefixed:
+    """A value behind its length in 1 … 4 bytes, and what makes the value of its bytes, if anything."""
 
     length_bytes: int
+    convert: Callable[[bytes], Value] | None = None
+    is_utf8: bool = False
+    """Text that `bytes.decode` reads, as nearly every text column has it."""
 
     def __call__(self, data: bytes, at: int) -> tuple[Value, int]:
+        """The value at a position, and the position after it."""
         start = at + self.length_bytes
         end = start + int.from_bytes(data[at:start], "little")
-        return data[start:end].decode(), end
+        raw = data[start:end]
+        if self.is_utf8:
+            return raw.decode(), end
+        return self.convert(raw) if self.convert is not None else raw, end
 
 
-Variable = Callable[[bytes, int], tuple[Value, int]]
-"""Reads a value at a position and returns it with the position after it."""
-Codec = Fixed | Variable
-ByteReader = Callable[[bytes, int], tuple[bytes, int]]
+Codec = Fixed | Prefixed
 
 _F32: Final = struct.Struct("<f")
 _STRUCT_CODES: Final[Mapping[int, str]] = {t.TINY: "b", t.SHORT: "h", t.LONG: "i", t.LONGLONG: "q"}
@@ -204,56 +208,25 @@ def _set(column: ColumnMeta) -> Fixed:
     return Fixed(f"{column.meta}s", convert)
 
 
-def _length_prefixed(size: int) -> ByteReader:
-    """Bytes after their length in 1 … 4 bytes."""
-    if size == 1:
-
-        def read_short(data: bytes, at: int) -> tuple[bytes, int]:
-            end = at + 1 + data[at]
-            return data[at + 1 : end], end
-
-        return read_short
-
-    def read(data: bytes, at: int) -> tuple[bytes, int]:
-        start = at + size
-        end = start + int.from_bytes(data[at:start], "little")
-        return data[start:end], end
-
-    return read
-
-
-def _string(column: ColumnMeta) -> Variable:
+def _string(column: ColumnMeta) -> Prefixed:
     """CHAR, VARCHAR, BINARY and VARBINARY; `meta` is the most bytes they hold."""
-    decode = _text_or_bytes(column, 2 if column.meta > 255 else 1)
-    if column.type != t.STRING or not column.is_binary:
-        return decode
     size = column.meta
-
-    def decode_padded(data: bytes, at: int) -> tuple[Value, int]:
-        value, end = decode(data, at)
-        assert isinstance(value, bytes)
-        return value.ljust(size, b"\0"), end  # the binlog leaves trailing zero bytes out
-
-    return decode_padded
+    if column.type == t.STRING and column.is_binary:
+        return Prefixed(2 if size > 255 else 1, lambda raw: raw.ljust(size, b"\0"))  # the binlog leaves trailing zero bytes out
+    return _text_or_bytes(column, 2 if size > 255 else 1)
 
 
-def _blob(column: ColumnMeta) -> Variable:
+def _blob(column: ColumnMeta) -> Prefixed:
     return _text_or_bytes(column, _length_bytes(column))
 
 
-def opaque_codec(column: ColumnMeta) -> Variable:
+def opaque_codec(column: ColumnMeta) -> Prefixed:
     """How to read a column's bytes as they are stored: GEOMETRY, VECTOR, JSON."""
-    return _length_prefixed(_length_bytes(column))
+    return Prefixed(_length_bytes(column))
 
 
-def _json(column: ColumnMeta) -> Variable:
-    read = _length_prefixed(_length_bytes(column))
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        raw, end = read(data, at)
-        return json_text(raw), end
-
-    return decode
+def _json(column: ColumnMeta) -> Prefixed:
+    return Prefixed(_length_bytes(column), json_text)
 
 
 def _length_bytes(column: ColumnMeta) -> int:
@@ -262,22 +235,14 @@ def _length_bytes(column: ColumnMeta) -> int:
     return column.meta
 
 
-def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Variable:
+def _text_or_bytes(column: ColumnMeta, length_bytes: int) -> Prefixed:
     """Raises LookupError when there is no decoder for the column's charset."""
-    read = _length_prefixed(length_bytes)
     if column.is_binary:
-        return read
+        return Prefixed(length_bytes)
     to_text = text_decoder(column.collation or 0)
     if to_text is None:
         raise LookupError(column.collation)
-    if is_utf8(column.collation or 0):
-        return Utf8(length_bytes)
-
-    def decode(data: bytes, at: int) -> tuple[Value, int]:
-        raw, end = read(data, at)
-        return to_text(raw), end
-
-    return decode
+    return Prefixed(length_bytes, to_text, is_utf8=is_utf8(column.collation or 0))
 
 
 _MAKERS: Final[Mapping[int, Callable[[ColumnMeta], Codec]]] = {

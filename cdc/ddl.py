@@ -12,8 +12,8 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from cdc.items import Ddl
 from cdc.query_event import bare_text
-from cdc.tx import Ddl
 from schema.database_check import find_differences
 from schema.errors import Halt
 from schema.tables import TABLES

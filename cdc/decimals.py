@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Any, Final, cast
 
+_Groups = tuple[tuple[int, int, int], ...]
 _BYTES_FOR: Final = (0, 1, 1, 2, 2, 3, 3, 4, 4)
 """Bytes that hold a rest of 0 … 8 digits."""
 
@@ -53,10 +54,30 @@ def decimal_reader(precision: int, scale: int) -> Callable[[bytes], str]:
             text = f"{text[:-scale]}.{text[-scale:]}"
         return f"-{text}" if is_negative else text
 
-    return read
+    if precision == scale or scale > 9:
+        return read
+    return _compile(read, size, top, groups, scale)
 
 
-def _groups(precision: int, scale: int) -> tuple[tuple[int, int, int], ...]:
+def _compile(read: Callable[[bytes], str], size: int, top: int, groups: _Groups, scale: int) -> Callable[[bytes], str]:
+    """The same without a loop for what is nearly every number: not negative, and whole. All others `read` reads or refuses."""
+    tests = " and ".join(f"g{n} < {limit}" for n, (_, _, limit) in enumerate(groups))
+    takes = "".join(f" g{n} = packed >> {shift} & {mask}\n" for n, (shift, mask, _) in enumerate(groups))
+    whole, text = "0", ""
+    for n, (_, _, limit) in enumerate(groups[:-1] if scale else groups):
+        whole = f"({whole} * {limit} + g{n})" if n else "g0"
+    if scale:
+        text = f".{{g{len(groups) - 1}:0{scale}d}}"
+    code = (
+        "def read_fast(raw):\n packed = from_bytes(raw, 'big') ^ top\n"
+        f"{takes} if packed < top and len(raw) == {size} and {tests}:\n  return f'{{{whole}}}{text}'\n return read(raw)\n"
+    )
+    names: dict[str, Any] = {"from_bytes": int.from_bytes, "top": top, "read": read}
+    exec(compile(code, "<decimal>", "exec"), names)
+    return cast(Callable[[bytes], str], names["read_fast"])
+
+
+def _groups(precision: int, scale: int) -> _Groups:
     """(shift, mask, first number too large) of each group of digits, highest first."""
     whole = precision - scale
     digits = [whole % 9] * bool(whole % 9) + [9] * (whole // 9 + scale // 9) + [scale % 9] * bool(scale % 9)

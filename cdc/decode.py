@@ -34,7 +34,7 @@ class RowChange(NamedTuple):
     after: Row | None
 
 
-_KINDS: dict[int, Kind] = {
+KINDS: dict[int, Kind] = {
     e.WRITE_ROWS_V1: "insert",
     e.UPDATE_ROWS_V1: "update",
     e.DELETE_ROWS_V1: "delete",
@@ -66,27 +66,36 @@ def decode_rows(table: TableMap, event: RawEvent) -> list[RowChange]:
     `event_malformed`.
     """
     try:
-        return _decode(table, event)
-    except UnicodeDecodeError as problem:
-        raise Halt(
+        return _read_images(table, event, first_row(table, event))
+    except (IndexError, ValueError, struct.error, OverflowError) as problem:
+        raise class_unreadable(table, problem) from problem
+
+
+def class_unreadable(table: TableMap, problem: Exception) -> Halt:
+    """What it means that rows of a table cannot be read."""
+    if isinstance(problem, UnicodeDecodeError):
+        return Halt(
             "undecodable_text",
             f"{table.schema}.{table.table} holds bytes that are no {problem.encoding} text",
             hint="repair the row's text with UPDATE, skip this event, then `matrix-sync reconcile`",
             details={"table": table.table},
-        ) from problem
-    except (IndexError, ValueError, struct.error, OverflowError) as problem:
-        raise Halt(
-            "event_malformed",
-            f"a row event of {table.schema}.{table.table} cannot be read: {problem}",
-            details={"table": table.table},
-        ) from problem
+        )
+    return Halt(
+        "event_malformed",
+        f"a row event of {table.schema}.{table.table} cannot be read: {problem}",
+        details={"table": table.table},
+    )
 
 
-def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
+def first_row(table: TableMap, event: RawEvent) -> int:
+    """Check that the images of a row event hold every column; where the first one begins.
+
+    Raises Halt `row_image_not_full`, and ValueError or IndexError on bytes that are no row event.
+    """
     body = event.body
     known = table.row_heads.get(event.type)
     if known is not None and body.startswith(known, _HEAD_BYTES):
-        return _read_images(table, event, _HEAD_BYTES + len(known))
+        return _HEAD_BYTES + len(known)
     at = _HEAD_BYTES
     if event.type >= e.WRITE_ROWS:
         at += int.from_bytes(body[8:10], "little")  # extra row information, with the size's own two bytes
@@ -94,10 +103,10 @@ def _decode(table: TableMap, event: RawEvent) -> list[RowChange]:
     if count != len(table.columns):
         raise Malformed(f"{count} columns, but the table map has {len(table.columns)}")
     at = _check_image(table, body, at, count)
-    if _KINDS[event.type] == "update":
+    if KINDS[event.type] == "update":
         at = _check_image(table, body, at, count)
     table.row_heads[event.type] = body[_HEAD_BYTES:at]  # the same in nearly every event: then one comparison checks all of it
-    return _read_images(table, event, at)
+    return at
 
 
 def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
@@ -117,7 +126,7 @@ def _check_image(table: TableMap, body: bytes, at: int, count: int) -> int:
     return end
 
 
-def _reader(table: TableMap) -> RowReader:
+def row_reader(table: TableMap) -> RowReader:
     """The table map's reader, made at its first row."""
     if table.reader is None and table.declared is not None:
         table.reader = image_reader(table, table.declared)
@@ -128,13 +137,13 @@ def _reader(table: TableMap) -> RowReader:
 
 
 def _read_images(table: TableMap, event: RawEvent, at: int) -> list[RowChange]:
-    kind, body = _KINDS[event.type], event.body
+    kind, body = KINDS[event.type], event.body
     if event.type == e.PARTIAL_UPDATE_ROWS:
         return [
             RowChange(kind, _given(table, before), _given(table, after)) for before, after in read_partial_updates(table, body, at)
         ]
     changes: list[RowChange] = []
-    add, read, end = changes.append, _reader(table).read, len(body)
+    add, read, end = changes.append, row_reader(table).read, len(body)
     if kind == "insert":
         while at < end:
             row, at = read(body, at)

@@ -19,10 +19,10 @@ from cdc.builder import TxBuilder
 from cdc.ddl import check_ddl
 from cdc.entries import Entry, PendingTx
 from cdc.idle import HEARTBEAT_SECONDS, IdleWork
+from cdc.items import Changes, Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
 from cdc.log import LargeTx
 from cdc.reconcile import Reconciler
 from cdc.state import State
-from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
 from schema.changes import Origin, OriginKind
 from schema.errors import Halt
 from schema.logs import get_logger
@@ -99,6 +99,8 @@ class Follower:
 
     def _take(self, item: Item) -> None:
         match item:
+            case Changes():
+                self._add_changes(item)
             case Rows():
                 self._add_rows(item)
             case TxBegin():
@@ -121,12 +123,15 @@ class Follower:
         self._reconciler.note(rows)
         try:
             tx.add(rows)
-        except Halt:
-            raise
         except Exception as problem:  # whatever it is, it would be met again: better a place and a reason than a restart loop
             log.error("derive_failed", exc_info=True, gtid=str(tx.begin.gtid), table=rows.table)
-            reason = f"rows of {rows.table} cannot be made changes: {type(problem).__name__}"
+            reason = f"rows of {rows.table} cannot be read: {type(problem).__name__}"
             raise Halt("not_derivable", reason, hint="report this with the binlog file; the stack is in the log") from problem
+
+    def _add_changes(self, item: Changes) -> None:
+        tx = self._open_tx()
+        self._reconciler.note_changes(item)
+        tx.add_changes(item)
         if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
             if self._large is None:
                 self.append_pending()

@@ -18,7 +18,7 @@ class HeldRows(NamedTuple):
 
     table: TableMap
     event: RawEvent
-    statement: str | None
+    statement: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from cdc import table_map as t
-from cdc.columns import Codec, Fixed, column_codec
+from cdc.columns import Codec, Fixed, Prefixed, column_codec
 from cdc.row_code import RowReader
 from cdc.table_map import ColumnMeta, TableMap
 from cdc.temporal import timestamp_text
@@ -26,12 +26,12 @@ from schema.values import SAFE_INTEGER_MAX, wire_from_mysql
 Image = tuple[Any, ...]
 """One wire value for each of `Table.columns`; a JSON column has its text. Two values are equal where the stored ones are."""
 
-_FLAGS: Final[Mapping[int, Any]] = {
+FLAGS: Final[Mapping[int, Any]] = {
     **{value: orjson.Fragment(b"true") for value in range(-128, 256)},  # 1 → 2 is a change, though both are shown as true
     0: False,
     1: True,
 }
-_AS_DECODED: Final = frozenset({Kind.TEXT, Kind.ENUM, Kind.DECIMAL, Kind.DATE, Kind.JSON})
+AS_DECODED: Final = frozenset({Kind.TEXT, Kind.ENUM, Kind.DECIMAL, Kind.DATE, Kind.JSON})
 """Kinds whose decoded values are their wire values: text."""
 _SAFE: Final = f"{{0}} if {-SAFE_INTEGER_MAX} <= {{0}} <= {SAFE_INTEGER_MAX} else str({{0}})"
 _VALUES_REMEMBERED: Final = 20_000
@@ -48,8 +48,8 @@ def image_value(column: Column, value: Any) -> Any:
     """What an image holds of a decoded value."""
     if value is None or column.kind is Kind.JSON:
         return value
-    if column.kind is Kind.BOOLEAN and value in _FLAGS:
-        return _FLAGS[value]
+    if column.kind is Kind.BOOLEAN and value in FLAGS:
+        return FLAGS[value]
     return wire_from_mysql(column, value)
 
 
@@ -59,41 +59,41 @@ def image_reader(table: TableMap, declared: Table) -> RowReader:
     Raises Halt `column_missing`, and as `column_codec` does; its reader raises `not_derivable` where a column's type is not one
     that its declaration could mean.
     """
+    return RowReader(image_codecs(table, declared), [table.index[column.name] for column in declared.columns])
+
+
+def image_codecs(table: TableMap, declared: Table) -> list[Codec]:
+    """How to read each column of a table map as what an image holds of it. Raises Halt as `image_reader` does."""
     _require_columns(declared, table.index)
     label = f"{table.schema}.{table.table}"
     codecs: list[Codec] = []
     for meta in table.columns:
         codec, column = column_codec(label, meta), declared.by_name.get(meta.name)
         codecs.append(codec if column is None else _image_codec(label, meta, codec, column))
-    return RowReader(codecs, [table.index[column.name] for column in declared.columns])
+    return codecs
 
 
 def _image_codec(label: str, meta: ColumnMeta, codec: Codec, column: Column) -> Codec:
     if isinstance(codec, Fixed):
         return _fixed(label, meta, codec, column)
-    if column.kind in _AS_DECODED:
+    if column.kind in AS_DECODED:
         return codec
-    read, convert = codec, _converter(label, column)
-
-    def read_image(data: bytes, at: int) -> tuple[Any, int]:
-        value, end = read(data, at)
-        return convert(value), end
-
-    return read_image
+    decode, convert = codec.convert, _converter(label, column)
+    return Prefixed(codec.length_bytes, convert if decode is None else lambda raw: convert(decode(raw)))
 
 
 def _fixed(label: str, meta: ColumnMeta, codec: Fixed, column: Column) -> Fixed:
     decode = codec.convert
     if column.kind is Kind.DECIMAL and decode is not None:
         return Fixed(codec.code, lru_cache(_VALUES_REMEMBERED)(decode))
-    if column.kind in _AS_DECODED:
+    if column.kind in AS_DECODED:
         return codec
     if column.kind is Kind.INTEGER and decode is None and codec.code in "bBhHiI":
         return codec
     if column.kind is Kind.INTEGER and decode is None and codec.code in "qQ":
         return Fixed(codec.code, expression=_SAFE)
     if column.kind is Kind.BOOLEAN and decode is None and codec.code in "bB":
-        return Fixed(codec.code, _FLAGS.__getitem__)
+        return Fixed(codec.code, FLAGS.__getitem__)
     if column.kind is Kind.TIMESTAMP and meta.type == t.TIMESTAMP2 and meta.meta == 6:
         return Fixed(codec.code, timestamp_image)
     convert = _converter(label, column)

@@ -25,12 +25,12 @@ from pymysql.connections import Connection
 
 from cdc.change_row import RecordKey
 from cdc.entries import Entry
+from cdc.items import Changes, Rows
 from cdc.newest import read_bound, read_newest_range
 from cdc.row_differences import Kind, RowDifference, find_differences, mending_changes
 from cdc.runs import ID_MAX, Counts, Run, RunKind, RunState, end_run, forget_watermarks, move_run, read_open_run, read_run
 from cdc.sql import literal
 from cdc.table_rows import Row, TableRows
-from cdc.tx import Rows
 from schema.changes import Operation, RecordChange
 from schema.errors import MatrixError, StartError
 from schema.logs import get_logger
@@ -83,10 +83,10 @@ class _Chunk:
             self.is_open = (self.is_open or number == self.low) and number != self.high
             self.is_complete = self.is_complete or number == self.high
 
-    def touch(self, rows: Rows) -> None:
+    def touch(self, item: Changes) -> None:
         """Rows of the table were written while it was read."""
-        for change in rows.changes if len(self.touched) <= TOUCHED_MAX else ():
-            self.touched.update(int(image[0]) for image in (change.before, change.after) if image is not None)  # type: ignore[arg-type]
+        if len(self.touched) <= TOUCHED_MAX:
+            self.touched.update(change.record_id for change in item.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,18 @@ class Reconciler:
             self._rows = None
 
     def note(self, rows: Rows) -> None:
-        """Take notice of a rows event, before anything else is done with it."""
+        """Take notice of a rows event of a table of ours, before anything else is done with it."""
         if rows.table == RUNS:
             self._is_wanted = True
             row = rows.changes[-1].after
             self._announced = row[rows.columns.index["run"]] if row is not None else None
-        elif self._chunk is None:
-            return
-        elif rows.table == WATERMARKS:
+        elif self._chunk is not None and rows.table == WATERMARKS:
             self._chunk.note_watermarks(rows)
-        elif self._chunk.is_open and rows.table == self._chunk.table.name:
-            self._chunk.touch(rows)
+
+    def note_changes(self, item: Changes) -> None:
+        """The same of a synced table's changes."""
+        if self._chunk is not None and self._chunk.is_open and item.table == self._chunk.table.name:
+            self._chunk.touch(item)
 
     @property
     def is_complete(self) -> bool:

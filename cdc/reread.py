@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from cdc.builder import TxBuilder, is_wanted
 from cdc.entries import PendingTx
+from cdc.items import Changes, Ddl, Item, Rows, TxBegin, TxEnd
 from cdc.span import Span, open_source
-from cdc.tx import Ddl, Item, Rows, TxBegin, TxEnd, assemble
+from cdc.tx import assemble
 from schema.errors import Halt
 from schema.settings import MySQLAddress, Settings
 from schema.tables import TABLES
@@ -60,8 +61,10 @@ class _Reader:
             case TxBegin():
                 self._tx, self._is_first, self._ddl = TxBuilder(item), True, []
             case Rows():
+                self._open().add(item)
+            case Changes():
                 tx = self._open()
-                tx.add(item)
+                tx.add_changes(item)
                 if tx.changes >= self._changes_max or tx.bytes >= self._bytes_max:
                     yield Part(tx.take_part(), self._is_first, is_last=False)
                     self._is_first = False

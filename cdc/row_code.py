@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from cdc.columns import Codec, Fixed, Utf8, Value
+from cdc.columns import Codec, Fixed, Value
 
 Row = tuple[Value, ...]
 """One value a column, in the order of `TableMap.columns`."""
@@ -90,15 +90,11 @@ def compile_row(codecs: Sequence[Codec], order: Sequence[int], nulls: int) -> Ro
             names[f"f{index}"] = codec.convert
             read = f"f{index}(v{index})" if codec.convert else f"v{index}"
             values.append(f"({codec.expression.format(read)})" if codec.expression else read)
-        elif isinstance(codec, Utf8):
-            end_run()
-            lines += _text_lines(index, codec.length_bytes)
-            values.append(f"v{index}")
         else:
             end_run()
-            names[f"f{index}"] = codec
-            lines.append(f" v{index}, at = f{index}(body, at)")
-            values.append(f"v{index}")
+            lines += text_lines(f"v{index}", codec.length_bytes)
+            names[f"f{index}"] = codec.convert
+            values.append(f"v{index}.decode()" if codec.is_utf8 else f"f{index}(v{index})" if codec.convert else f"v{index}")
     end_run()
     for index, value in enumerate(values):
         if index not in order and "(" in value:
@@ -109,12 +105,12 @@ def compile_row(codecs: Sequence[Codec], order: Sequence[int], nulls: int) -> Ro
     return cast(RowFunction, names["row"])
 
 
-def _text_lines(index: int, length_bytes: int) -> list[str]:
-    """What `Utf8` does, without a call."""
+def text_lines(name: str, length_bytes: int) -> list[str]:
+    """Code that takes the bytes behind a length, and moves on."""
     if length_bytes == 1:
         size = "body[at]"
     elif length_bytes == 2:
         size = "(body[at] | body[at + 1] << 8)"
     else:
         size = f"int.from_bytes(body[at:at + {length_bytes}], 'little')"
-    return [f" start = at + {length_bytes}", f" at = start + {size}", f" v{index} = body[start:at].decode()"]
+    return [f" start = at + {length_bytes}", f" at = start + {size}", f" {name} = body[start:at]"]

@@ -18,6 +18,7 @@ from cdc.events import Malformed, read_lenenc
 from schema.errors import Halt
 
 if TYPE_CHECKING:
+    from cdc.change_reader import ChangeReader
     from cdc.row_code import RowReader
     from schema.tables import Table
 
@@ -119,6 +120,8 @@ class TableMap:
     """What `decode.py` has made for this table, at its first row."""
     document_reader: RowReader | None = field(init=False, default=None, repr=False)
     """The same with JSON as its bytes, for partial updates."""
+    change_reader: ChangeReader | None = field(init=False, default=None, repr=False)
+    """What `change_reader.py` has made for it, if it is declared."""
     row_heads: dict[int, bytes] = field(init=False, default_factory=dict, repr=False)
     """Heads of row events that were found good, by event type."""
     declared: Table | None = field(init=False, default=None, repr=False)

@@ -12,14 +12,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from cdc import events as e
-from cdc.decode import RowChange, decode_rows, ends_statement, table_id
+from cdc.change_reader import read_changes
+from cdc.decode import decode_rows, ends_statement, table_id
 from cdc.events import RawEvent
 from cdc.gtid import Gtid
 from cdc.gtid_event import parse_gtid_event
 from cdc.held_rows import XA_HELD_BYTES_MAX, HeldRows, Prepared
+from cdc.items import Changes, Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
 from cdc.query_event import Query, Statement, parse_query
 from cdc.table_map import TableMap, parse_table_map, read_table_name
 from schema.errors import Halt
@@ -32,58 +34,6 @@ _NO_TABLE: Final = b"\xff\xff\xff\0\0\0"
 """The table id of a row event without rows that only ends a statement."""
 
 
-class TxBegin(NamedTuple):
-    """A transaction's GTID event at `file`:`pos`. `commit_time_us` is Unix time in µs, of the first server's commit."""
-
-    gtid: Gtid
-    server_id: int
-    commit_time_us: int
-    file: str
-    pos: int
-
-
-class Rows(NamedTuple):
-    """Changes of one row event. `statement` is the SQL text where the server logs it (binlog_rows_query_log_events)."""
-
-    table: str
-    columns: TableMap
-    statement: str | None
-    changes: list[RowChange]
-
-
-class Ddl(NamedTuple):
-    """A statement that changed definitions, accounts or nothing. `schema` is the session's default one; `schemas` those
-    it may concern: as the server says (for TRUNCATE it says nothing: the default one) and ours if the text names it."""
-
-    schema: str
-    sql: str
-    schemas: frozenset[str]
-    sql_mode: int = 0
-
-
-class TxEnd(NamedTuple):
-    """The end of transaction `gtid`. `gtids` are those that are done with it and may join the checkpoint: none for an XA
-    PREPARE, both with its COMMIT or ROLLBACK. `is_last_buffered`: the stream has no more right now, so flush.
-    `is_checkpoint`: it wrote nothing but a checkpoint, of this database or of another one on this server."""
-
-    gtid: Gtid
-    file: str
-    end_pos: int
-    gtids: tuple[Gtid, ...]
-    is_last_buffered: bool
-    is_checkpoint: bool = False
-
-
-class Heartbeat(NamedTuple):
-    """The server lives and has nothing (more) to send. Comes between transactions or inside one."""
-
-    file: str
-    pos: int
-
-
-Item = TxBegin | Rows | Ddl | TxEnd | Heartbeat
-
-
 def assemble(
     events: Iterable[RawEvent],
     database: str,
@@ -94,7 +44,7 @@ def assemble(
     """Transactions of a stream that starts between two of them.
 
     `tables_wanted(schema, table)` is asked once for each form of a table; only tables of `database` are asked about. Rows of the
-    `declared` ones come as images.
+    `declared` ones come as Changes.
     Raises Halt with `gtid`, `file` and `pos` in its details; what `events` raises comes through.
     """
     assembler = TxAssembler(database, tables_wanted, is_drained, declared)
@@ -119,6 +69,7 @@ class TxAssembler:
         self._known_maps: dict[bytes, TableMap | None] = {}
         self._checkpoint_maps: set[bytes] = set()
         self._prepared: dict[str, Prepared] = {}
+        self._commit_time_us = 0
         self._handlers: dict[int, Callable[[RawEvent], Iterable[Item]]] = {
             e.GTID: self._begin,
             e.GTID_TAGGED: self._begin,
@@ -174,8 +125,8 @@ class TxAssembler:
     def _begin(self, event: RawEvent) -> Iterable[Item]:
         if self._gtid is not None:
             raise Halt("tx_incomplete", f"transaction {self._gtid} has no end before the next one begins")
-        self._gtid, commit_time_us = parse_gtid_event(event)
-        return (TxBegin(self._gtid, event.server_id, commit_time_us, event.file, event.start_pos),)
+        self._gtid, self._commit_time_us = parse_gtid_event(event)
+        return (TxBegin(self._gtid, event.server_id, self._commit_time_us, event.file, event.start_pos),)
 
     def _end(self, event: RawEvent, *gtids: Gtid) -> TxEnd:
         gtid = self._needs_gtid()
@@ -270,7 +221,7 @@ class TxAssembler:
         return ()
 
     def _rows_query(self, event: RawEvent) -> Iterable[Item]:
-        self._statement = event.body  # text only where a synced table's rows follow: the tailer's own statements are long
+        self._statement = event.body[1:]  # the length byte before it wraps at 256
         return ()
 
     def _rows(self, event: RawEvent) -> Iterable[Item]:
@@ -294,15 +245,17 @@ class TxAssembler:
         if table is None:
             return ()
         if self._xid is not None:
-            self._hold(HeldRows(table, event, self._text()))
+            self._hold(HeldRows(table, event, self._statement))
             return ()
-        rows = Rows(table.table, table, self._text(), decode_rows(table, event))
+        rows = self._decoded(table, event, self._statement)
         self._rows_given += len(rows.changes)
         return (rows,)
 
-    def _text(self) -> str | None:
-        body = self._statement
-        return body[1:].decode("utf-8", "replace") if body is not None else None  # the length byte before it wraps at 256
+    def _decoded(self, table: TableMap, event: RawEvent, statement: bytes | None) -> Rows | Changes:
+        if table.declared is not None:
+            return Changes(table.table, statement, read_changes(table, event, self._commit_time_us))
+        text = statement.decode("utf-8", "replace") if statement is not None else None
+        return Rows(table.table, table, text, decode_rows(table, event))
 
     def _hold(self, held: HeldRows) -> None:
         self._rows_given += 1
@@ -337,7 +290,7 @@ class TxAssembler:
         """The rows that waited, each decoded as it is taken, and the end of the transaction that brought their outcome."""
         for table, event, statement in held:
             try:
-                yield Rows(table.table, table, statement, decode_rows(table, event))
+                yield self._decoded(table, event, statement)
             except Halt as halt:
                 also = {"xa_prepare": prepare} if prepare else {}  # a skip of the outcome leaves this one to be skipped too
                 halt.details = {**self._place(event), "gtid": str(end.gtid), **also, **halt.details}

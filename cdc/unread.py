@@ -9,8 +9,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from cdc.gtid import GtidSet
+from cdc.items import Rows
 from cdc.span import open_source
-from cdc.tx import Rows, assemble
+from cdc.tx import assemble
 from schema.errors import Halt
 from schema.settings import MySQLAddress
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cdc.builder import TxBuilder, is_wanted
 from cdc.gtid import GtidSet
+from cdc.items import Changes, Rows, TxBegin, TxEnd
 from cdc.span import open_source
-from cdc.tx import Rows, TxBegin, TxEnd, assemble
+from cdc.tx import assemble
 from schema.settings import MySQLAddress
 from schema.tables import TABLES
 from tests.bench.backlog import BULK, SINGLE, BacklogWriter
@@ -58,6 +59,8 @@ def decode_seconds(address: MySQLAddress, start: str) -> float:
     for item in assemble(source.events(), address.database, is_wanted, declared=TABLES):
         if isinstance(item, TxBegin):
             builder = TxBuilder(item)
+        elif isinstance(item, Changes) and builder is not None:
+            builder.add_changes(item)
         elif isinstance(item, Rows) and builder is not None:
             builder.add(item)
         elif isinstance(item, TxEnd) and builder is not None:

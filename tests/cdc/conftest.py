@@ -18,8 +18,9 @@ from pymysql.converters import encoders
 from cdc.decode import RowChange
 from cdc.events import RawEvent
 from cdc.gtid import GtidSet
+from cdc.items import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
 from cdc.source import BinlogSource, ConnectionSettings
-from cdc.tx import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd, assemble
+from cdc.tx import assemble
 from schema.settings import MySQLAddress
 from tests.servers import Stack
 

@@ -9,8 +9,8 @@ import pytest
 from pymysql.connections import Connection
 
 from cdc.ddl import check_ddl
+from cdc.items import Ddl
 from cdc.query_event import classify
-from cdc.tx import Ddl
 from schema.connect import open_connection
 from schema.errors import Halt
 from tests.servers import Stack

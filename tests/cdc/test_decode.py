@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from cdc.columns import Value, shortest_float
 from cdc.decimals import decimal_text
 from cdc.decode_json import JsonText, double_text
+from cdc.items import Rows
 from cdc.table_map import BIT, DOUBLE, FLOAT, GEOMETRY, VECTOR, YEAR, ColumnMeta, TableMap
-from cdc.tx import Rows
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog
 

@@ -10,9 +10,9 @@ from pymysql.connections import Connection
 
 from cdc.follow import PATIENCE_SECONDS_MAX, QUIET_SECONDS_MAX, Follower
 from cdc.gtid import Gtid
+from cdc.items import Heartbeat, TxBegin, TxEnd
 from cdc.lease import take_lease
 from cdc.state import read_state
-from cdc.tx import Heartbeat, TxBegin, TxEnd
 from tests.cdc.conftest import Binlog
 from tests.servers import Database
 

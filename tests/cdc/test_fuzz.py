@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from cdc import events as e
 from cdc.events import RawEvent
+from cdc.items import Item, Rows, TxEnd
 from cdc.payload import unpack_payload
-from cdc.tx import Item, Rows, TxEnd, assemble
+from cdc.tx import assemble
 from schema.errors import TailerError
 
 RECORDED = Path(__file__).parent / "data" / "every_type.binlog"

@@ -12,9 +12,9 @@ from pymysql.connections import Connection
 from cdc.decode import RowChange
 from cdc.follow import Follower
 from cdc.gtid import Gtid
+from cdc.items import Rows, TxBegin
 from cdc.state import read_state
 from cdc.tailer import _classed
-from cdc.tx import Rows, TxBegin
 from schema.errors import Halt, Retry
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient

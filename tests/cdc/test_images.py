@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
-from cdc.builder import is_wanted
+from cdc import events as e
 from cdc.columns import Fixed, column_codec
+from cdc.decode import decode_rows, table_id
+from cdc.events import RawEvent
 from cdc.gtid import GtidSet
 from cdc.images import Image, image_of, image_value, timestamp_image
 from cdc.span import open_source
-from cdc.table_map import ColumnMeta
+from cdc.table_map import ColumnMeta, TableMap, parse_table_map, read_table_name
 from cdc.table_rows import TableRows
-from cdc.tx import Rows, assemble
 from schema.columns import Column, Kind, timestamp
 from schema.errors import Halt
 from schema.tables import TABLES, Table
@@ -80,16 +81,24 @@ def write_rows(sql: SqlClient, table: Table, chance: random.Random) -> None:
             cursor.execute(f"UPDATE {table.name} SET `{changed.name}` = %s WHERE id = %s", (some_value(changed, chance), number))
 
 
+def row_events(database: Database, start: GtidSet, declared: Table, *, is_declared: bool) -> Iterator[tuple[TableMap, RawEvent]]:
+    """The row events of a table, each with its table map."""
+    maps: dict[bytes, TableMap] = {}
+    for event in open_source(database.settings.tailer(), start).events():
+        if event.type == e.TABLE_MAP and read_table_name(event.body) == (database.name, declared.name):
+            found = maps[table_id(event.body)] = parse_table_map(event.body)
+            if is_declared:
+                found.declare(declared)
+        elif event.type in e.ROWS_EVENTS and table_id(event.body) in maps:
+            yield maps[table_id(event.body)], event
+
+
 def read_rows(database: Database, start: GtidSet, table: Table, *, as_images: bool) -> list[tuple[Any, Any, tuple[str, ...]]]:
     """Before, after and the names of what they hold."""
-    events = open_source(database.settings.tailer(), start).events()
-    declared = {table.name: table} if as_images else {}
-    items = assemble(events, database.name, is_wanted, declared=declared)
     return [
-        (change.before, change.after, item.columns.names)
-        for item in items
-        if isinstance(item, Rows) and item.table == table.name
-        for change in item.changes
+        (change.before, change.after, columns.names)
+        for columns, event in row_events(database, start, table, is_declared=as_images)
+        for change in decode_rows(columns, event)
     ]
 
 

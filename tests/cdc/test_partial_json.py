@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdc import events as e
+from cdc.items import Rows
 from cdc.json_diff import DoesNotApply, apply_differences
-from cdc.tx import Rows, assemble
+from cdc.tx import assemble
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog
 from tests.cdc.test_decode import TREES

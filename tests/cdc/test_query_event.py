@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cdc.items import Rows
 from cdc.query_event import Statement, classify
-from cdc.tx import Rows
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog, done
 

@@ -10,9 +10,10 @@ import pytest
 from pymysql.connections import Connection
 
 from cdc.decode import RowChange
+from cdc.items import Changes, Rows
 from cdc.reconcile import RUNS, WATERMARKS, Reconciler
 from cdc.runs import RunKind, RunState, end_run, read_open_run, read_run, request_run
-from cdc.tx import Rows
+from schema.changes import Operation, RecordChange
 from schema.connect import open_connection
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -56,7 +57,11 @@ class Hand:
 
     def pass_by(self, table: str, *ids: Any) -> None:
         """One event that inserts rows of these ids."""
-        self.reconciler.note(Rows(table, NAMES, None, [RowChange("insert", None, (number,)) for number in ids]))
+        if table in (WATERMARKS, RUNS):
+            self.reconciler.note(Rows(table, NAMES, None, [RowChange("insert", None, (number,)) for number in ids]))
+        else:
+            changes = [RecordChange(1, table, number, Operation.INSERT, "{}", None, None, False) for number in ids]
+            self.reconciler.note_changes(Changes(table, None, changes))
 
     @property
     def watermarks(self) -> tuple[int, int]:

@@ -17,9 +17,10 @@ from cdc import events as e
 from cdc.decode import RowChange
 from cdc.events import RawEvent
 from cdc.gtid import GtidSet
+from cdc.items import Rows, TxBegin, TxEnd
 from cdc.packets import PacketReader
 from cdc.source import BinlogSource, ConnectionSettings, FilePosition, _OneStream
-from cdc.tx import Rows, TxBegin, TxEnd, assemble
+from cdc.tx import assemble
 from schema.errors import Halt, Retry
 from tests.cdc.conftest import SERVER_IDS, Binlog, fresh_binlog, settings_of
 from tests.proxy import Cut, Proxy

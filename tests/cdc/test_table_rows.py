@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from cdc.items import Rows
 from cdc.table_rows import TableRows
-from cdc.tx import Rows
 from schema.errors import Halt
 from schema.settings import MySQLAddress
 from tests.cdc.conftest import Binlog

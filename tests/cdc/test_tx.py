@@ -11,7 +11,8 @@ import pytest
 from cdc import events as e
 from cdc.events import RawEvent
 from cdc.gtid import Gtid, GtidSet
-from cdc.tx import Ddl, Heartbeat, Item, Rows, TxAssembler, TxBegin, TxEnd, assemble
+from cdc.items import Ddl, Heartbeat, Item, Rows, TxBegin, TxEnd
+from cdc.tx import TxAssembler, assemble
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog, done
 

@@ -8,7 +8,7 @@ import pytest
 
 from cdc.gtid import GtidSet
 from cdc.held_rows import XA_HELD_BYTES_MAX
-from cdc.tx import Rows, TxEnd
+from cdc.items import Rows, TxEnd
 from schema.errors import Halt
 from tests.cdc.conftest import Binlog, done
 

@@ -43,7 +43,7 @@ class TxBuilder:
         self._sql: list[bytes] = []
         self._sql_bytes = 0
         self._last_sql: bytes | None = None
-        self._changes: list[RecordChange] = []
+        self.changes: list[RecordChange] = []
         self._pushed: dict[tuple[str, int], deque[Row]] = defaultdict(deque)
         self._redeliveries: list[Redelivery] = []
         self.is_own = False
@@ -52,8 +52,9 @@ class TxBuilder:
     def add_changes(self, item: Changes) -> None:
         """Take what one event of a declared table makes."""
         changes, sql = item.changes, item.sql
-        self._changes += changes
-        self.bytes += sum([len(change.data) for change in changes])
+        self.changes += changes
+        for change in changes:
+            self.bytes += len(change.data)
         if sql is not None and sql != self._last_sql:
             self._last_sql = sql
             if self._sql_bytes < 4 * STATEMENT_CHARACTERS_MAX:  # characters are counted at the end, if they are needed
@@ -67,16 +68,11 @@ class TxBuilder:
                 self._add_note(rows.table, dict(zip(rows.columns.names, change.after, strict=True)))
         self.is_own = self.is_own or rows.table in (STATE, WATERMARKS, RETENTION)
 
-    @property
-    def changes(self) -> int:
-        """How many changes have come together."""
-        return len(self._changes)
-
     def take_part(self) -> PendingTx:
         """Hand over the changes so far of a tx too large to hold; its last part comes from `end`."""
         begin = self.begin
         part = self._pending((), begin.file, begin.pos, self._entries())
-        self._changes, self.bytes = [], 0
+        self.changes, self.bytes = [], 0
         return part
 
     def end(self, end: TxEnd) -> PendingTx:
@@ -126,8 +122,8 @@ class TxBuilder:
     def _entries(self) -> tuple[Entry, ...]:
         """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
         if not self._pushed:
-            return tuple([tuple.__new__(Entry, (change, False, None)) for change in self._changes])
-        return tuple(map(self._entry, self._changes))
+            return tuple([tuple.__new__(Entry, (change, False, None)) for change in self.changes])
+        return tuple(map(self._entry, self.changes))
 
     def _entry(self, change: RecordChange) -> Entry:
         pushed = self._pushed.get((change.table, change.record_id))

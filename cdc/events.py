@@ -7,8 +7,7 @@ Source: MySQL 9.7, libs/mysql/binlog/event/binlog_event.h (enum Log_event_type, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 QUERY: Final = 2
 STOP: Final = 3
@@ -76,8 +75,7 @@ FLAG_IGNORABLE: Final = 0x80
 """Whoever does not know the event's type may pass over it."""
 
 
-@dataclass(slots=True)
-class RawEvent:
+class RawEvent(NamedTuple):
     """One event. `body` is without header and checksum; positions are in bytes and may pass 4 GiB.
 
     Events from inside a compressed transaction carry the place of the event that wrapped them.

@@ -49,6 +49,8 @@ class Follower:
         self._connection = connection
         self._settings = settings
         self._database = settings.tailer().database
+        self._part_changes_max = settings.tailer_part_changes_max
+        self._part_bytes_max = 2 * settings.tailer_batch_bytes_max
         self._clock = clock
         self._committed_at = clock()
         self._patience_seconds = 0.0
@@ -89,6 +91,9 @@ class Follower:
 
     def take(self, item: Item) -> None:
         """Take one item. Raises Halt, LeaseLost, and pymysql errors: after any of them this follower is done."""
+        if isinstance(item, Changes):
+            self._add_changes(item)
+            return
         try:
             self._take(item)
         except Halt as halt:
@@ -99,8 +104,6 @@ class Follower:
 
     def _take(self, item: Item) -> None:
         match item:
-            case Changes():
-                self._add_changes(item)
             case Rows():
                 self._add_rows(item)
             case TxBegin():
@@ -129,10 +132,10 @@ class Follower:
             raise Halt("not_derivable", reason, hint="report this with the binlog file; the stack is in the log") from problem
 
     def _add_changes(self, item: Changes) -> None:
-        tx = self._open_tx()
+        tx = self._tx or self._open_tx()
         self._reconciler.note_changes(item)
         tx.add_changes(item)
-        if tx.changes >= self._settings.tailer_part_changes_max or tx.bytes >= 2 * self._settings.tailer_batch_bytes_max:
+        if len(tx.changes) >= self._part_changes_max or tx.bytes >= self._part_bytes_max:
             if self._large is None:
                 self.append_pending()
                 self._large = LargeTx(self._connection, self._appender.drain(), self._appender.live)

@@ -9,7 +9,7 @@ has another fencing token; then nothing of ours is committed any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from pymysql.connections import Connection
@@ -151,7 +151,7 @@ class LiveRecords:
                 device_id, local_id = makers.get(record_id) or (None, None)
                 row = company, table, record_id, packed >> _FLAG_BITS, packed & _DELETED, device_id, local_id
                 (known if stored.get(record_id) else new).append(row)
-        store_rows(self._connection, _INTO, new, as_line=_line, as_values=_values, tail=_STORE_NEWER)
+        store_rows(self._connection, _INTO, new, as_lines=_lines, as_values=_values, tail=_STORE_NEWER)
         insert_rows(self._connection, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
         if self._kept + sum(len(records.put) for records in self._tables.values()) > RECORDS_KEPT_MAX:
             self._tables.clear()
@@ -211,7 +211,7 @@ def _values(row: _Row) -> str:
     return f"({company},{literal_again(table)},{record_id},{version},{is_deleted},{literal_again(device_id)},{literal(local_id)})"
 
 
-def _line(row: _Row) -> bytes:
-    company, table, record_id, version, is_deleted, device_id, local_id = row
-    text = f"{company}\t{table}\t{record_id}\t{version}\t{is_deleted}\t{field_again(device_id)}\t{field(local_id)}\n"
-    return text.encode()
+def _lines(rows: Iterable[_Row]) -> Iterator[bytes]:
+    for company, table, record_id, version, is_deleted, device_id, local_id in rows:
+        text = f"{company}\t{table}\t{record_id}\t{version}\t{is_deleted}\t{field_again(device_id)}\t{field(local_id)}\n"
+        yield text.encode()

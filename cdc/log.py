@@ -6,7 +6,7 @@ bounded, and a crash on the way leaves nothing but rows that `trim_above_head` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,7 @@ TX_COLUMNS = (
 COMMIT_SECONDS_MAX = 120
 """A COMMIT may wait for a slow disk longer than any other statement; what became of one that was given up, the next pass reads."""
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
+_NULL, _ONE, _TWO = "\\N", "\\", "\\\\"
 _TxValues = tuple[int | str | None, ...]
 """A row of sync_tx."""
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
@@ -99,8 +100,8 @@ class PartWriter:
     def flush(self) -> None:
         """Store what has come together."""
         into = "sync_changes", CHANGE_COLUMNS
-        store_rows(self.connection, into, self._changes, as_line=_change_line, as_values=_change_values)
-        store_rows(self.connection, ("sync_tx", TX_COLUMNS), self._txs, as_line=_tx_line, as_values=_tx_values)
+        store_rows(self.connection, into, self._changes, as_lines=_change_lines, as_values=_change_values)
+        store_rows(self.connection, ("sync_tx", TX_COLUMNS), self._txs, as_lines=_tx_lines, as_values=_tx_values)
         self._changes.clear()
         self._txs.clear()
 
@@ -228,17 +229,25 @@ def _change_values(change: tuple[ChangeRow, bytes]) -> str:
     return change_literal(*change)
 
 
-def _change_line(change: tuple[ChangeRow, bytes]) -> bytes:
-    (
+def _change_lines(changes: Iterable[tuple[ChangeRow, bytes]]) -> Iterator[bytes]:
+    """Lines of rows; what JSON has no tabs and line ends in needs to have its backslashes escaped only."""
+    number, told = 0, ""
+    for (
         company_id, version, table, record_id, operation, data, sealed, before, timestamp, tx, origin, origin_id,
         origin_device_id, is_exact, device_id, local_id, for_device, prev_version,
-    ), chain = change  # fmt: skip
-    text = (
-        f"{company_id}\t{version}\t{table}\t{record_id}\t{operation}\t{field(data)}\t{field(sealed)}\t{field(before)}\t"
-        f"{timestamp}\t{tx}\t{origin}\t{field(origin_id)}\t{field_again(origin_device_id)}\t{1 if is_exact else 0}\t"
-        f"{field_again(device_id)}\t{field(local_id)}\t{field_again(for_device)}\t{field(prev_version)}\t"
-    )
-    return b"%b%b\n" % (text.encode(), field_bytes(chain))
+    ), chain in changes:  # fmt: skip
+        if tx != number:  # the same in all rows of a tx
+            number = tx
+            told = f"{timestamp}\t{tx}\t{origin}\t{field(origin_id)}\t{field(origin_device_id)}"
+        text = (
+            f"{company_id}\t{version}\t{table}\t{record_id}\t{operation}\t{data.replace(_ONE, _TWO)}\t"
+            f"{_NULL if sealed is None else sealed.replace(_ONE, _TWO)}\t"
+            f"{_NULL if before is None else before.replace(_ONE, _TWO)}\t"
+            f"{told}\t{1 if is_exact else 0}\t{_NULL if device_id is None else field_again(device_id)}\t"
+            f"{_NULL if local_id is None else field(local_id)}\t{_NULL if for_device is None else field_again(for_device)}\t"
+            f"{_NULL if prev_version is None else prev_version}\t"
+        )
+        yield text.encode() + field_bytes(chain) + b"\n"
 
 
 def _tx_values_of(number: int, epoch: int, tx: PendingTx, versions: tuple[int | None, int]) -> _TxValues:
@@ -261,8 +270,9 @@ def _tx_values(values: _TxValues) -> str:
     return f"({','.join(map(literal, values))})"
 
 
-def _tx_line(values: _TxValues) -> bytes:
-    return ("\t".join(map(field, values)) + "\n").encode()
+def _tx_lines(rows: Iterable[_TxValues]) -> Iterator[bytes]:
+    for values in rows:
+        yield ("\t".join(map(field, values)) + "\n").encode()
 
 
 def _commit_moved(connection: Connection[Any], state: State) -> State:

@@ -65,7 +65,7 @@ class _Reader:
             case Changes():
                 tx = self._open()
                 tx.add_changes(item)
-                if tx.changes >= self._changes_max or tx.bytes >= self._bytes_max:
+                if len(tx.changes) >= self._changes_max or tx.bytes >= self._bytes_max:
                     yield Part(tx.take_part(), self._is_first, is_last=False)
                     self._is_first = False
             case Ddl():

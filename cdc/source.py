@@ -42,6 +42,8 @@ _CRC32_RESIDUE: Final = 0x2144DF1C
 _CRC32_BEFORE_STATUS: Final = 0x0F6A7026
 """The running CRC32 that a zero byte, a packet's status, takes to that of nothing: so a payload needs no slice."""
 _REREAD_SERVER_ID_BIT: Final = 1 << 31
+_new: Final = tuple.__new__
+"""For what is made millions of times: half the time of calling a NamedTuple, whose own function is in Python."""
 _REPLICA_NAMESPACE: Final = uuid.UUID("6f1b3c5e-2d0a-5b7e-9c41-0d2f8a6e7b13")
 
 
@@ -111,24 +113,24 @@ class BinlogSource:
         """
         try:
             packets = self._packets = self._open()
+            read, accept = packets.read, self._accept
             while not self._is_closed:
-                payload = packets.read()
-                status = payload[:1]
-                if status == b"\0":
-                    event = self._accept(payload)
+                payload = read()
+                if payload.startswith(b"\0"):
+                    event = accept(payload)
                     if event.type != e.TRANSACTION_PAYLOAD:
                         yield event
                     else:
                         yield from unpack_payload(event)
-                elif status == b"\xfe" and len(payload) < 9:
+                elif payload.startswith(b"\xfe") and len(payload) < 9:
                     if self._is_blocking:
                         raise Retry("stream_ended", "MySQL ended the stream: it shuts down or the dump was killed")
                     return
-                elif status == b"\xff":
+                elif payload.startswith(b"\xff"):
                     start = self._start if isinstance(self._start, GtidSet) else None
                     raise class_stream_error(payload, self._connect, start)
                 else:
-                    raise Retry("protocol_error", f"a packet begins with {status.hex() or 'nothing'}")
+                    raise Retry("protocol_error", f"a packet begins with {payload[:1].hex() or 'nothing'}")
         except TailerError:
             if not self._is_closed:
                 raise
@@ -214,7 +216,7 @@ class BinlogSource:
         else:
             start_pos = self._jump(flags, size, log_pos)
         body = payload[1 + e.HEADER_BYTES : end]
-        event = RawEvent(type_, timestamp, server_id, flags, self._file, start_pos, self._pos, body)
+        event = _new(RawEvent, (type_, timestamp, server_id, flags, self._file, start_pos, self._pos, body))
         if type_ == e.ROTATE:
             self._pos = int.from_bytes(body[:8], "little")
             self._file = body[8:].decode("utf-8", "replace")

@@ -64,14 +64,14 @@ def store_rows(
     into: tuple[str, str],
     rows: Sequence[_T],
     *,
-    as_line: Callable[[_T], bytes],
+    as_lines: Callable[[Sequence[_T]], Iterable[bytes]],
     as_values: Callable[[_T], str],
     tail: str = "",
 ) -> None:
     """Store new rows, many of them by LOAD DATA LOCAL. `into` is the table and its columns.
 
-    `as_line` makes the fields of a line of a row, `as_values` its value list; `tail` ends the INSERT. Raises pymysql errors.
+    `as_lines` makes the line of each row, `as_values` a row's value list; `tail` ends the INSERT. Raises pymysql errors.
     """
-    if len(rows) >= ROWS_MIN and load_rows(connection, into, map(as_line, rows)):
+    if len(rows) >= ROWS_MIN and load_rows(connection, into, as_lines(rows)):
         return
     insert_rows(connection, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)

@@ -48,8 +48,11 @@ def assemble(
     Raises Halt with `gtid`, `file` and `pos` in its details; what `events` raises comes through.
     """
     assembler = TxAssembler(database, tables_wanted, is_drained, declared)
+    feed = assembler.feed
     for event in events:
-        yield from assembler.feed(event)
+        items = feed(event)
+        if items:
+            yield from items
 
 
 class TxAssembler:
@@ -66,8 +69,8 @@ class TxAssembler:
         self._tables_wanted = tables_wanted
         self._is_drained = is_drained
         self._declared = declared
-        self._known_maps: dict[bytes, TableMap | None] = {}
-        self._checkpoint_maps: set[bytes] = set()
+        self._known_maps: dict[bytes, tuple[TableMap | None, bool]] = {}
+        """By the bytes after the table id: the map of a wanted table, and whether it is one that holds a checkpoint."""
         self._prepared: dict[str, Prepared] = {}
         self._commit_time_us = 0
         self._handlers: dict[int, Callable[[RawEvent], Iterable[Item]]] = {
@@ -203,21 +206,19 @@ class TxAssembler:
         body = event.body
         key = body[8:]
         try:
-            found = self._known_maps[key]
+            found, is_checkpoint = self._known_maps[key]
         except KeyError:
             schema, table = read_table_name(body)
             is_wanted = schema == self._database and self._tables_wanted(schema, table)
             if len(self._known_maps) >= TABLE_MAPS_MAX:
                 self._known_maps.clear()
-                self._checkpoint_maps.clear()
-            if table == CHECKPOINT_TABLE:
-                self._checkpoint_maps.add(key)
-            found = self._known_maps[key] = parse_table_map(body) if is_wanted else None
+            found, is_checkpoint = parse_table_map(body) if is_wanted else None, table == CHECKPOINT_TABLE
             if found is not None and table in self._declared:
                 found.declare(self._declared[table])
-        self._maps[table_id(body)] = found
+            self._known_maps[key] = found, is_checkpoint
+        self._maps[body[:6]] = found
         self._tables_seen += 1
-        self._checkpoints_seen += key in self._checkpoint_maps
+        self._checkpoints_seen += is_checkpoint
         return ()
 
     def _rows_query(self, event: RawEvent) -> Iterable[Item]:

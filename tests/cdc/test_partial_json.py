@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,7 +122,7 @@ def test_a_difference_that_does_not_fit_its_document_halts(binlog: Binlog) -> No
     )
     events = binlog.events()
     assert [item for item in assemble(events, binlog.database, lambda *_: True) if isinstance(item, Rows)]
-    elsewhere = [replace(event, body=event.body.replace(b"$.abc", b"$.abd")) for event in events]
+    elsewhere = [event._replace(body=event.body.replace(b"$.abc", b"$.abd")) for event in events]
     with pytest.raises(Halt, match="partial_json") as halt:
         list(assemble(elsewhere, binlog.database, lambda *_: True))
     assert halt.value.details["column"] == "j" and halt.value.details["gtid"]
@@ -164,7 +163,7 @@ def test_value_options_that_are_not_known_are_refused(binlog: Binlog) -> None:
     rows = next(event for event in binlog.events() if event.type == e.PARTIAL_UPDATE_ROWS)
     options = rows.body.index(PADDING.encode()) + len(PADDING)
     assert rows.body[options : options + 2] == b"\x01\x01", "the options, and which columns hold differences"
-    unknown = replace(rows, body=rows.body[:options] + b"\x03" + rows.body[options + 1 :])
+    unknown = rows._replace(body=rows.body[:options] + b"\x03" + rows.body[options + 1 :])
     events = [unknown if event.type == e.PARTIAL_UPDATE_ROWS else event for event in binlog.events()]
     with pytest.raises(Halt):
         list(assemble(events, binlog.database, lambda *_: True))

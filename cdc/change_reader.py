@@ -39,7 +39,10 @@ def read_changes(table: TableMap, event: RawEvent, time_us: int) -> list[RecordC
         reader = table.change_reader
         if reader is None:
             reader = table.change_reader = ChangeReader(table, declared)
-        return reader.read(event, at, time_us)
+        kind = KINDS[event.type]
+        if kind == "update":
+            return reader.read_updates(event.body, at, time_us)
+        return reader.read_rows(event.body, at, time_us, is_insert=kind == "insert")
     except Halt:
         raise
     except (ValueError, IndexError, OverflowError, struct.error) as problem:
@@ -51,7 +54,7 @@ def read_changes(table: TableMap, event: RawEvent, time_us: int) -> list[RecordC
 
 
 class ChangeReader:
-    """Reads the rows of one table map."""
+    """Reads the rows of one table map, which begin at a position; raises what reading bytes that are no row raises."""
 
     def __init__(self, table: TableMap, declared: Table) -> None:
         self._map = table
@@ -64,14 +67,8 @@ class ChangeReader:
         self._expected: dict[bytes, UpdateFunction] = {}
         """By the NULLs before: the function of the last such update, whose NULLs after are most likely the next one's."""
 
-    def read(self, event: RawEvent, at: int, time_us: int) -> list[RecordChange]:
-        """The changes of an event's rows, which begin at `at`. Raises what reading bytes that are no row raises."""
-        kind = KINDS[event.type]
-        if kind == "update":
-            return self._read_updates(event.body, at, time_us)
-        return self._read_rows(event.body, at, time_us, is_insert=kind == "insert")
-
-    def _read_rows(self, body: bytes, at: int, time_us: int, *, is_insert: bool) -> list[RecordChange]:
+    def read_rows(self, body: bytes, at: int, time_us: int, *, is_insert: bool) -> list[RecordChange]:
+        """The changes of an event that inserts or deletes."""
         changes: list[RecordChange] = []
         functions, size, end = self._stored if is_insert else self._deleted, self._bitmap_bytes, len(body)
         while at < end:
@@ -91,7 +88,8 @@ class ChangeReader:
         _check_end(at, end)
         return changes
 
-    def _read_updates(self, body: bytes, at: int, time_us: int) -> list[RecordChange]:
+    def read_updates(self, body: bytes, at: int, time_us: int) -> list[RecordChange]:
+        """The changes of an event that updates whole rows."""
         changes: list[RecordChange] = []
         expected, size, end = self._expected, self._bitmap_bytes, len(body)
         while at < end:

@@ -9,6 +9,7 @@ TX = "tests/cdc/test_tx.py::test"
 XA = "tests/cdc/test_xa.py::test"
 DECODE = "tests/cdc/test_decode.py::test"
 DERIVE = "tests/cdc/test_derive.py::test"
+CHANGE_CODE = "tests/cdc/test_change_code.py::test"
 SOURCE = "tests/cdc/test_source.py::test"
 FUZZ = "tests/cdc/test_fuzz.py::test"
 QUERY = "tests/cdc/test_query_event.py::test"
@@ -187,8 +188,8 @@ ROWS_AS_THEY_WERE = (
         "text-is-text-in-its-charset",
         WRONG,
         "cdc/decode.py",
-        "    except UnicodeDecodeError as problem:\n        raise Halt(",
-        "    except UnicodeDecodeError as problem:\n        return []\n        raise Halt(",
+        "        raise class_unreadable(table, problem) from problem",
+        "        return []",
         f"{DECODE}_text_that_is_no_text_in_its_charset_halts",
     ),
     guard(
@@ -214,6 +215,46 @@ ROWS_AS_THEY_WERE = (
         "    if before[0] != after[0] or before[form.company] != after[form.company]:",
         "    if False:",
         f"{DERIVE}_a_row_that_moves_leaves_without_new_values_and_arrives_without_old_ones",
+    ),
+    guard(
+        "generated-code-sees-a-row-move",
+        WRONG,
+        "cdc/change_code.py",
+        """            self.lines += [f" if {old} != {new}:", "  return None, at"]""",
+        "            pass",
+        f"{CHANGE_CODE}_changes_are_what_images_make",
+    ),
+    guard(
+        "generated-code-keeps-a-tombstone-one",
+        WRONG,
+        "cdc/change_code.py",
+        'operation = "DELETE" if is_deleted else "INSERT" if was_deleted else "UPDATE"',
+        'operation = "INSERT" if was_deleted else "UPDATE"',
+        f"{CHANGE_CODE}_changes_are_what_images_make",
+    ),
+    guard(
+        "generated-code-leaves-private-columns-out",
+        WRONG,
+        "cdc/change_code.py",
+        "for columns in (self._table.public, self._table.restricted)]",
+        "for columns in (self._table.columns, self._table.restricted)]",
+        f"{CHANGE_CODE}_changes_are_what_images_make",
+    ),
+    guard(
+        "generated-code-reads-whole-events",
+        WRONG,
+        "cdc/change_reader.py",
+        "    if at != end:",
+        "    if False:",
+        f"{CHANGE_CODE}_a_row_that_is_cut_off_is_refused_as_images_are",
+    ),
+    guard(
+        "what-makes-no-change-halts",
+        WRONG,
+        "cdc/change_reader.py",
+        '        raise Halt("not_derivable", reason,',
+        '        return []\n        raise Halt("not_derivable", reason,',
+        f"{CHANGE_CODE}_what_does_not_become_a_change_halts_with_a_reason",
     ),
 )
 

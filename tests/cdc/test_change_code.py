@@ -98,8 +98,13 @@ def test_changes_are_what_images_make(database: Database, sql: SqlClient, monkey
 
 def test_a_row_that_is_cut_off_is_refused_as_images_are(database: Database, sql: SqlClient) -> None:
     start, table, company = GtidSet.parse(sql.value("SELECT @@GLOBAL.gtid_executed")), TABLES["parties"], sql.company()
-    party = sql.run(f"INSERT INTO parties (company_id, name) VALUES ({company}, 'Ann')")
-    sql.run(f"UPDATE parties SET phone = '1' WHERE id = {party}", f"DELETE FROM parties WHERE id = {party}")
+    sql.run("ALTER TABLE parties ADD COLUMN remark VARCHAR(50)")  # text in the last place, which nothing else would miss
+    party = sql.run(f"INSERT INTO parties (company_id, name, remark) VALUES ({company}, 'Ann', 'good')")
+    sql.run(
+        f"UPDATE parties SET phone = '1' WHERE id = {party}",
+        f"DELETE FROM parties WHERE id = {party}",
+        "ALTER TABLE parties DROP COLUMN remark",
+    )
     for columns, event in row_events(database, start, table, is_declared=True):
         for size in range(8, len(event.body) + 1):
             cut = event._replace(body=event.body[:size])

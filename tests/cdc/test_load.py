@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pymysql
@@ -84,10 +85,9 @@ def test_every_text_is_stored_as_it_is(session: Connection[Any], database: Datab
 
 
 def test_a_version_that_is_there_already_is_refused(session: Connection[Any], state: State, sql: SqlClient) -> None:
-    append(session, state, [tx(*entries(3))])
-    sql.run(f"UPDATE sync_state SET head = {state.head}")
+    after = append(session, state, [tx(*entries(3))])
     with pytest.raises(pymysql.err.IntegrityError):
-        append(session, state, [tx(*entries())])
+        append(session, replace(after, head=state.head), [tx(*entries())])
     session.rollback()
     assert sql.value("SELECT COUNT(*) FROM sync_changes") == 3
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeVar
 
 from api.db_errors import (
@@ -25,6 +23,7 @@ from api.db_errors import (
     unavailable,
 )
 from api.db_pool import Pool
+from api.db_text import check_parameters, statement_text
 from api.past import SeenHead
 from schema.errors import SyncError
 from schema.logs import get_logger
@@ -52,7 +51,6 @@ STATEMENT_SECONDS_MAX = 30
 ROWS_PER_STATEMENT_MAX = 200
 BACKOFF_SECONDS = 0.01
 BACKOFF_SECONDS_MAX = 0.2
-_PARAMETER_TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,11 @@ Statement = tuple[str, Sequence[Any]]
 class Session:
     """One connection for as long as a `with` of `Database` lasts. Parameters are `%s` and always values, never lists or dicts."""
 
-    def __init__(self, connection: Any, seen: SeenHead) -> None:
+    def __init__(self, connection: Any, seen: SeenHead, *, is_prepared: bool) -> None:
         self._connection = connection
+        self._is_prepared = is_prepared
         self._is_lost = False
-        self._before: str | None = None
+        self._before: list[str] = []
         self._seen = seen
         self.head_floor = seen.version
         """The head that was known before this session saw anything: what it reads is not below it."""
@@ -97,9 +96,13 @@ class Session:
         """Take over a head that this session read. Raises SyncError 503 where MySQL's past was replaced."""
         self._seen.confirm(version, self.head_floor)
 
-    def put_before(self, sql: str) -> None:
-        """Run `sql`, which gives no rows, right before the next statement, in one packet with it."""
-        self._before = sql
+    def put_before(self, *statements: Statement) -> None:
+        """Run statements that tell nothing right before the next one, be it the COMMIT, in one packet with it."""
+        self._before += (statement_text(*statement) for statement in statements)
+
+    def drop_before(self) -> None:
+        """Do not run what was put before the next statement."""
+        self._before = []
 
     async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises the errors of `api.db_errors`."""
@@ -119,14 +122,20 @@ class Session:
 
         A round trip costs client and server more than a narrow statement does.
         """
-        for _, params in statements:
-            _check_parameters(params)
-        before, self._before = self._before, None  # it must never run twice: it would commit
-        if before is not None:
-            statements = ((before, ()), *statements)
+        if not statements:
+            return []
+        is_prepared = self._is_prepared and len(statements) == 1 and not self._before
+        if is_prepared:
+            check_parameters(statements[0][1])
+        texts = [statement_text(*statement) for statement in statements] if not is_prepared else []
+        before, self._before = self._before, []  # it must never run twice: START TRANSACTION would commit
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX), self._connection.cursor() as cursor:
-                outcomes = await _run(cursor, statements)
+                if is_prepared:
+                    await cursor.execute(statements[0][0], tuple(statements[0][1]) or None)
+                else:
+                    await cursor.execute(";\n".join((*before, *texts)))
+                outcomes = await _outcomes(cursor)
         except asyncio.CancelledError:
             self._is_lost = True  # the rest of the answer may still be on the line
             raise
@@ -139,15 +148,11 @@ class Session:
             if known is None:
                 raise
             raise known from problem
-        return outcomes if before is None else outcomes[1:]
+        return outcomes[len(before) :]
 
 
-async def _run(cursor: Any, statements: Sequence[Statement]) -> list[Outcome]:
-    if len(statements) == 1:
-        sql, params = statements[0]
-        await cursor.execute(sql, tuple(params) if params else None)
-        return [Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid))]
-    await cursor.execute(";\n".join(cursor.mogrify(sql, tuple(params) if params else None) for sql, params in statements))
+async def _outcomes(cursor: Any) -> list[Outcome]:
+    """What each statement of a packet gave."""
     outcomes = [Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid))]
     while await cursor.nextset():
         outcomes.append(Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)))
@@ -191,7 +196,7 @@ class Database:
     async def read(self) -> AsyncIterator[Session]:
         """Single statements, each its own transaction."""
         connection = await self._pool.acquire()
-        session = Session(connection, self.seen)
+        session = Session(connection, self.seen, is_prepared=self._is_repeatable)
         try:
             yield session
         finally:
@@ -215,7 +220,7 @@ class Database:
         async with self._lent() as session:
             if self._is_repeatable:
                 await session.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            session.put_before("START TRANSACTION")
+            session.put_before(("START TRANSACTION", ()))
             yield session
             try:
                 await session.execute("COMMIT")
@@ -242,7 +247,7 @@ class Database:
     async def _lent(self) -> AsyncIterator[Session]:
         """A connection that goes back with nothing open: what was not committed is rolled back."""
         connection = await self._pool.acquire()
-        session = Session(connection, self.seen)
+        session = Session(connection, self.seen, is_prepared=self._is_repeatable)
         is_good = False
         try:
             yield session
@@ -255,6 +260,7 @@ class Database:
 
 
 async def _rolled_back(session: Session) -> bool:
+    session.drop_before()
     try:
         await session.execute("ROLLBACK")
     except Exception as problem:
@@ -271,15 +277,3 @@ def inserting(sql: str, rows: Sequence[Sequence[Any]]) -> list[Statement]:
         marks = f"({', '.join('%s' for _ in part[0])})"
         statements.append((sql.format(rows=", ".join(marks for _ in part)), [value for row in part for value in row]))
     return statements
-
-
-def _check_parameters(params: Sequence[Any]) -> None:
-    """Let only values through: the driver would write a list or dict of a client's as SQL of its own."""
-    for value in params:
-        if value is not None and not isinstance(value, _PARAMETER_TYPES):
-            raise TypeError(f"not a statement parameter: {type(value).__name__}")
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise DataRefused(0, "text with half a surrogate pair") from None

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, Outcome, Session, Statement
+from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -29,14 +29,15 @@ Update = Callable[[Deliveries], Deliveries]
 _READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
 _REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
-_PULLED = """
+_REPLACE_PULLED = """
 UPDATE sync_deliveries SET state = %s, last_pull_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND device_id = %s AND state = %s
 """
 # A row of values has the connection's collation, by which nothing would be found in the table's key.
-_PULLED_BY_MANY = """
-UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new) STRAIGHT_JOIN sync_deliveries d
+_REPLACE_MANY = """
+UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new, is_pull) STRAIGHT_JOIN sync_deliveries d
     ON d.company_id = k.company_id AND d.device_id = k.device_id COLLATE utf8mb4_0900_bin
-SET d.state = k.new, d.last_pull_at = CURRENT_TIMESTAMP(6) WHERE d.state = k.known COLLATE utf8mb4_0900_bin
+SET d.state = k.new, d.last_pull_at = IF(k.is_pull, CURRENT_TIMESTAMP(6), d.last_pull_at)
+WHERE d.state = k.known COLLATE utf8mb4_0900_bin
 """
 _STORE = """
 INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
@@ -45,8 +46,8 @@ ON DUPLICATE KEY UPDATE state = new.state, last_pull_at = COALESCE(new.last_pull
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a pull found stored, as it is stored, and what it makes of that."""
+class Found:
+    """What a request found stored, as it is stored, and what it makes of that."""
 
     known: bytes
     new: Deliveries
@@ -57,7 +58,7 @@ class _Waiting:
     key: Key
     update: Update
     is_pull: bool
-    pulled: Pulled | None
+    found: Found | None
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -69,12 +70,12 @@ class DeliveryStore:
         self._queue: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def update(self, company_id: int, device_id: str, update: Update, *, is_pull: bool, pulled: Pulled | None = None) -> bool:
-        """Apply `update` to the stored state under its row's lock; `pulled`: what comes of it where nobody wrote meanwhile.
+    async def update(self, company_id: int, device_id: str, update: Update, *, is_pull: bool, found: Found | None = None) -> bool:
+        """Apply `update` to the stored state under its row's lock; `found`: what comes of it where nobody wrote meanwhile.
 
         False where MySQL refuses: then it counts as not given.
         """
-        waiting = _Waiting((company_id, device_id), update, is_pull, pulled)
+        waiting = _Waiting((company_id, device_id), update, is_pull, found)
         self._queue.append(waiting)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
@@ -107,18 +108,19 @@ class DeliveryStore:
                         waiting.done.set_result(None)
 
     async def _replace(self, part: list[_Waiting]) -> bool:
-        """Store what pulls made of the states that they found, if all of these stand as they were; else nothing is stored."""
-        pulls = [(waiting.key, waiting.pulled) for waiting in part if waiting.pulled is not None]
-        rows = sorted((*key, pulled.known.decode(), encode(pulled.new)) for key, pulled in pulls)
+        """Store what requests made of the states that they found, if all of these stand as they were; else nothing is stored."""
+        asked = [(waiting.key, waiting.found, waiting.is_pull) for waiting in part if waiting.found is not None]
+        rows = sorted((*key, found.known.decode(), encode(found.new), is_pull) for key, found, is_pull in asked)
         if len({row[:2] for row in rows}) < len(part):
             return False
         if len(rows) == 1:
-            company_id, device_id, known, new = rows[0]
+            company_id, device_id, known, new, is_pull = rows[0]
             async with self._database.read() as session:
-                return (await session.execute(_PULLED, (new, company_id, device_id, known))).rows == 1
+                sql = _REPLACE_PULLED if is_pull else _REPLACE
+                return (await session.execute(sql, (new, company_id, device_id, known))).rows == 1
         try:
             async with self._database.transaction() as session:
-                sql = _PULLED_BY_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s)" for _ in rows))
+                sql = _REPLACE_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows))
                 if (await session.execute(sql, [value for row in rows for value in row])).rows < len(rows):
                     raise _MovedOn
         except (_MovedOn, DeadlockFound, LockWaitTimeout):
@@ -136,23 +138,8 @@ def decoded(state: bytes | None) -> Deliveries:
     return decode(state)
 
 
-async def read_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
-    """Return the stored state."""
-    return deliveries_found((await session.run(find_deliveries(company_id, device_id)))[0])
-
-
-def find_deliveries(company_id: int, device_id: str) -> Statement:
-    """Return what asks for the stored state."""
-    return _READ, (company_id, device_id)
-
-
-def deliveries_found(outcome: Outcome) -> Deliveries:
-    """Return the state that `find_deliveries` found."""
-    return decode(outcome.rows[0][0] if outcome.rows else None)
-
-
 async def lock_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
-    """The same, locked until the caller's transaction ends."""
+    """Return the stored state, locked until the caller's transaction ends."""
     row = await session.fetch_one(f"{_READ} FOR UPDATE", (company_id, device_id))
     return decode(row[0] if row else None)
 
@@ -186,4 +173,4 @@ async def _store(session: Session, part: list[_Waiting]) -> None:
         if waiting.is_pull:
             pulled.add(waiting.key)
     values = ", ".join(f"(%s, %s, %s, {'CURRENT_TIMESTAMP(6)' if key in pulled else 'NULL'})" for key in keys)
-    await session.execute(_STORE.format(rows=values), [value for key in keys for value in (*key, encode(states[key]))])
+    session.put_before((_STORE.format(rows=values), [value for key in keys for value in (*key, encode(states[key]))]))

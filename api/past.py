@@ -44,11 +44,15 @@ class SeenHead:
 
 
 class Forks:
-    """The forks of the change log, read when first asked for: one for each request that needs them."""
+    """The forks of the change log, read when first asked for: one for each request that needs them.
 
-    def __init__(self, session: _Asks) -> None:
+    `head`, `epoch`: where the request has found the change log already; they tell of versions of that epoch without asking.
+    """
+
+    def __init__(self, session: _Asks, *, head: int = 0, epoch: int | None = None) -> None:
         self._session = session
-        self._head = 0
+        self._head = head
+        self._epoch = epoch
         self._forks: dict[int, int] | None = None
 
     async def is_lost(self, version: int) -> bool:
@@ -57,6 +61,8 @@ class Forks:
 
     async def is_replaced(self, version: int) -> bool:
         """Whether a version is of a past that was replaced."""
+        if self._epoch is not None and epoch_of(version) == self._epoch:
+            return False
         if self._forks is None:
             rows = await self._session.fetch_all(_READ)
             self._head = rows[0][0] if rows else 0

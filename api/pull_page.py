@@ -13,7 +13,7 @@ from aiohttp import web
 
 from api.db_errors import busy
 from api.deliveries import Deliveries
-from api.delivery_store import DELIVERIES, Pulled, seen_by
+from api.delivery_store import DELIVERIES, Found, seen_by
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, StateMoved, read_page
 from api.heads import LAG, Head, check_cursor, retention_reset
@@ -120,8 +120,8 @@ async def note_given(app: web.Application, scope: Scope, pull: PullRequest, foun
     def update(now: Deliveries) -> Deliveries:
         return after if now is before else pulled(now)
 
-    known = Pulled(found.state, after) if found.state is not None else None
-    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True, pulled=known)
+    known = Found(found.state, after) if found.state is not None else None
+    await app[DELIVERIES].update(scope.company_id, pull.device_id, update, is_pull=True, found=known)
 
 
 async def answer_page(app: web.Application, scope: Scope, pull: PullRequest, found: FoundPage) -> bytes:

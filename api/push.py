@@ -19,18 +19,11 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import Bookkeeping
 from api.db import Outcome, Session, Statement
-from api.deliveries import Deliveries
-from api.delivery_store import (
-    deliveries_found,
-    find_deliveries,
-    lock_deliveries,
-    replace_deliveries,
-    seen_by,
-    store_deliveries,
-)
+from api.deliveries import Deliveries, decode
+from api.delivery_store import lock_deliveries, replace_deliveries, seen_by, store_deliveries
 from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
-from api.identity import Install, find_identities, identities_found, store_identities
+from api.identity import Install, RecordIdentity, find_identities, identities_found, store_identities
 from api.keys import DATABASE, SETTINGS
 from api.origins import append_origin, opened, origin_row
 from api.overtaken import mark_overtaken
@@ -38,9 +31,9 @@ from api.past import Forks
 from api.push_answer import answer_push
 from api.push_context import PushContext
 from api.push_groups import apply_groups
-from api.push_past import read_push_past
-from api.push_request import PushedChange, PushRequest, parse_push
-from api.push_rows import lock_push_rows
+from api.push_past import PushPast, ask_past, read_push_past
+from api.push_request import LocalKey, PushedChange, PushRequest, parse_push
+from api.push_rows import PushRows, ask_locks, references_of
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
 from api.push_writes import PushWrites
 from api.requests import read_json_object, request_id
@@ -53,6 +46,10 @@ _HOLD = """
 SELECT d.revoked_at, d.clock_lead_ms, c.id, c.books_locked_until, @@SESSION.auto_increment_increment
 FROM devices d LEFT JOIN companies c ON c.id = %s AND c.is_active AND c.deleted_at IS NULL
 WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c
+"""
+_READ_GIVEN = """
+SELECT s.epoch, s.head, d.state
+FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
 """
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
 
@@ -91,17 +88,17 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     held, appended, given, *known = await session.run(
         _hold(scope, push),
         append_origin(session, origin),
-        find_deliveries(scope.company_id, push.device_id),
+        (_READ_GIVEN, (scope.company_id, push.device_id)),
         *find_identities(install, keys),
     )
     clock_lead_ms, locked_until = _held(session, held)
     origin_id = await opened(session, origin, appended.result)
     lead_us = await _clock_lead_us(session, push, arrived_us, clock_lead_ms)
-    deliveries, identities = deliveries_found(given), identities_found(known)
-    rows = await lock_push_rows(session, scope.company_id, push.changes, identities)
+    epoch, head, state = given.rows[0] if given.rows else (None, 0, None)
+    deliveries = decode(state)
+    rows, past = await _read_and_lock(session, install, push, identities_found(known), deliveries)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
-    past = await read_push_past(session, install, push.changes, rows, deliveries, push.last_version)
     context = PushContext(
         session=session,
         scope=scope,
@@ -110,7 +107,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
         origin_id=origin_id,
         deliveries=deliveries,
         last_version=push.last_version,
-        forks=Forks(session),
+        forks=Forks(session, head=head, epoch=epoch),
         rows=rows,
         past=past,
         edited_at_us=times,
@@ -124,17 +121,26 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
             told.setdefault(verdict.change.table, set()).add(verdict.record_id)
     server_rows = await rows.read_again(told)
     conflict_ids = await store_conflicts(context, verdicts, server_rows)
-    # The deliveries last, so that their lock is short: pulls of many devices are recorded in one commit, and would wait for it.
-    *_, replaced = await session.run(
+    session.put_before(
         *store_identities(install, rows.named(), origin_id),
         *store_pushed(context, verdicts),
         *store_redeliveries(context, verdicts),
-        replace_deliveries(scope.company_id, push.device_id, deliveries, _begun(scope, push, deliveries)),
     )
-    if replaced.result.rows == 0:
-        latest = await lock_deliveries(session, scope.company_id, push.device_id)
-        await store_deliveries(session, scope.company_id, push.device_id, _begun(scope, push, latest))
+    await _note_push(session, scope, push, deliveries)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
+
+
+async def _read_and_lock(
+    session: Session, install: Install, push: PushRequest, identities: Mapping[LocalKey, RecordIdentity], deliveries: Deliveries
+) -> tuple[PushRows, PushPast]:
+    """Read the past of the push's records, then lock them as they are, in one packet."""
+    records = {key: identity.record_id for key, identity in identities.items()}
+    asked = ask_past(install, push.changes, records, deliveries, push.last_version)
+    locks = ask_locks(install.company_id, push.changes, records)
+    outcomes = await session.run(*asked.statements, *locks.statements)
+    rows = PushRows(session, install.company_id, references_of(push.changes, records))
+    await rows.take(locks, outcomes[len(asked.statements) :])
+    return rows, await read_push_past(session, asked, outcomes)
 
 
 def _hold(scope: Scope, push: PushRequest) -> Statement:
@@ -165,6 +171,20 @@ async def _clock_lead_us(session: Session, push: PushRequest, arrived_us: int, k
     if lead_us > known_lead_us:
         await session.execute(_RAISE_LEAD, (lead_us // 1000, push.device_id))
     return lead_us
+
+
+async def _note_push(session: Session, scope: Scope, push: PushRequest, known: Deliveries) -> None:
+    """Note that the device pushes, last of all, so that the lock is short: pulls of many devices are recorded in one commit, and
+    would wait for it. Of a push that follows another one, or that comes from a device that was never given anything, there is
+    nothing to note.
+    """
+    begun = _begun(scope, push, known)
+    if begun == known:
+        return
+    (replaced,) = await session.run(replace_deliveries(scope.company_id, push.device_id, known, begun))
+    if replaced.result.rows == 0:
+        latest = await lock_deliveries(session, scope.company_id, push.device_id)
+        await store_deliveries(session, scope.company_id, push.device_id, _begun(scope, push, latest))
 
 
 def _begun(scope: Scope, push: PushRequest, deliveries: Deliveries) -> Deliveries:

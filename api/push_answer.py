@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from api.db import Outcome, Session
+from api.db import Session
 from api.deliveries import Deliveries, decode
-from api.delivery_store import DELIVERIES
+from api.delivery_store import DELIVERIES, Found
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.heads import Head, read_head
 from api.keys import DATABASE, SETTINGS
@@ -20,7 +20,7 @@ from api.push_versions import Told, VersionReader
 from api.safe_cursor import read_safe_cursor
 from api.scope import Scope
 from api.verdicts import Status, Verdict
-from api.waiting import WAITER
+from api.waiting import WAITER, Made, Passed
 from schema.columns import Access
 from schema.tables import TABLES
 
@@ -42,14 +42,15 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
     async with app[DATABASE].read() as session:
         reader = VersionReader(session, scope.company_id, passed)
-        given, *made = await session.run((_READ, (scope.company_id, push.device_id)), *reader.find_made())
-        head, deliveries = await _head_and_given(session, given)
+        head, deliveries = await _head_and_given(session, scope, push, passed)
+        made = await reader.read_made()
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
         cursor = lost
         if cursor is None:
-            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed)
+            own = _own_exact(passed, made)
+            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed, own=own)
             cursor = deliveries.push_cursor(safe, scope.readable)
         results = await _results(scope, pushed, reader, made)
 
@@ -58,8 +59,10 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
 
     if push.last_version is not None and lost is None:
         await pass_over_elsewhere(app, push.device_id, elsewhere, push.last_version)
-    if lost is None:
-        await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False)
+    after = answered(deliveries)
+    if lost is None and after != deliveries:
+        found = Found(passed.state.encode(), after) if passed is not None and passed.state is not None else None
+        await app[DELIVERIES].update(scope.company_id, push.device_id, answered, is_pull=False, found=found)
     return {
         "success": True,
         "conflicts": _conflicts(pushed, results),
@@ -71,17 +74,28 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     }
 
 
-async def _head_and_given(session: Session, outcome: Outcome) -> tuple[Head, Deliveries]:
+async def _head_and_given(session: Session, scope: Scope, push: PushRequest, passed: Passed | None) -> tuple[Head, Deliveries]:
     """Raises SyncError 503 as `read_head` does."""
-    if not outcome.rows:
+    if passed is not None:
+        return passed.head, decode(passed.state)
+    row = await session.fetch_one(_READ, (scope.company_id, push.device_id))
+    if row is None:
         return await read_head(session), Deliveries()
-    state, *place = outcome.rows[0]
+    state, *place = row
     head = Head(*place)
     session.confirm_head(head.version)
     return head, decode(state)
 
 
-async def _results(scope: Scope, pushed: Pushed, reader: VersionReader, made: Iterable[Outcome]) -> list[dict[str, Any]]:
+def _own_exact(passed: Passed | None, made: Sequence[Made]) -> range:
+    """The versions of a push that are its device's own changes, every one stored as sent; empty where one is not."""
+    if passed is None or passed.first_version is None:
+        return range(0)
+    versions = range(passed.first_version, passed.head_after + 1)
+    return versions if len(made) == len(versions) and all(change.is_exact for change in made) else range(0)
+
+
+async def _results(scope: Scope, pushed: Pushed, reader: VersionReader, made: Iterable[Made]) -> list[dict[str, Any]]:
     versions = await reader.versions(pushed.verdicts, made)
     told = await reader.told(pushed.verdicts, pushed.server_rows)
     results = []

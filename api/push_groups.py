@@ -43,7 +43,7 @@ async def _apply(context: PushContext, groups: Sequence[Group]) -> list[Verdict]
     if len(groups) <= 1:
         return [verdict for group in groups for verdict in await _apply_alone(context, group)]
     mark = context.rows.mark()
-    context.session.put_before("SAVEPOINT push_part")
+    context.session.put_before(("SAVEPOINT push_part", ()))
     try:
         return await _apply_together(context, groups)
     except InTurn:
@@ -78,7 +78,7 @@ async def _apply_alone(context: PushContext, group: Group) -> list[Verdict]:
     if not _is_whole(group):
         return await apply_run(context, group)
     mark = context.rows.mark()
-    context.session.put_before("SAVEPOINT push_group")
+    context.session.put_before(("SAVEPOINT push_group", ()))
     verdicts: list[Verdict] = []
     for run in split_runs(group):
         verdicts += await apply_run(context, run)

@@ -1,4 +1,8 @@
-"""What is known of the records of a push from before it, read at its start, once they are locked: by kind, not by change."""
+"""What is known of the records of a push from before it, read at its start: by kind, not by change.
+
+It is read in the packet that locks the rows, before they are locked, so that others wait less: it is of the past, and all that this
+device did is there, since its pushes are one after the other. What others did is told by the rows, read under lock.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from api.db import Session, Statement
+from api.db import Outcome, Session, Statement
 from api.deliveries import Deliveries
 from api.identity import Install
-from api.push_request import PushedChange
-from api.push_rows import PushRows, target_id
-from api.record_past import Key, RecordPast, Row, flat, in_parts, marks_of, read_pasts
+from api.push_request import LocalKey, PushedChange
+from api.push_rows import target_id
+from api.record_past import Key, RecordPast, Row, find_pasts, flat, in_parts, marks_of, read_pasts
 from schema.tables import TABLES
 
 _READ_TRIES = """
@@ -82,51 +86,73 @@ class PushPast:
         return [change for change in self.later.get(key, ()) if change.id > try_id][:LATER_MAX]
 
 
-async def read_push_past(
-    session: Session,
+@dataclass(frozen=True, slots=True)
+class PastQuestion:
+    """What is asked of the past of a push's records. `cursors`: at which their images are asked for, by record."""
+
+    install: Install
+    cursors: Mapping[Key, Collection[int]]
+    records: Mapping[tuple[str, str], Statement]
+    tries: Sequence[Statement]
+    first_sent: Sequence[Statement]
+    redelivered: Sequence[Statement]
+
+    @property
+    def statements(self) -> list[Statement]:
+        """All of it, for one packet."""
+        return [*self.records.values(), *self.tries, *self.first_sent, *self.redelivered]
+
+
+def ask_past(
     install: Install,
     changes: Iterable[PushedChange],
-    rows: PushRows,
+    records: Mapping[LocalKey, int],
     deliveries: Deliveries,
     last_version: int | None,
-) -> PushPast:
-    """Read what the changes may need to know of records that exist, or once did."""
+) -> PastQuestion:
+    """Return what asks for all that changes may need to know of records that exist, or once did; `records`: by their local ids."""
     cursors: dict[Key, set[int]] = defaultdict(set)
     fingerprints: set[bytes] = set()
     inserted: set[Key] = set()
+    windows = {table: deliveries.base_cursors(table, last_version) for table in TABLES.keys() & {c.table for c in changes}}
     for change in changes:
-        if change.table not in TABLES:
+        if change.table not in windows:
             continue
-        for record_id in {target_id(change, rows.references.records), change.record_id} - {None}:
+        for record_id in {target_id(change, records), change.record_id} - {None}:
             assert record_id is not None
             key = (change.table, record_id)
-            named = (
-                [change.base_version] if change.base_version is not None else deliveries.base_cursors(change.table, last_version)
-            )
-            cursors[key].update(named)
-            if rows.get(TABLES[change.table], record_id) is not None:
-                if change.timestamp is not None:
-                    fingerprints.add(change.fingerprint)
-                if change.operation == "INSERT":
-                    inserted.add(key)
-    if not cursors:
-        return PushPast()
-    keys = sorted(key for key in cursors if rows.get(TABLES[key[0]], key[1]) is not None)
-    records = await read_pasts(session, install.company_id, install.device_id, cursors)
-    asked = (
+            cursors[key].update(windows[change.table] if change.base_version is None else (change.base_version,))
+            if change.timestamp is not None:
+                fingerprints.add(change.fingerprint)
+            if change.operation == "INSERT":
+                inserted.add(key)
+    keys = sorted(cursors)
+    return PastQuestion(
+        install,
+        cursors,
+        find_pasts(install.company_id, install.device_id, cursors),
         _find_tries(install, keys, fingerprints),
         _find_first_sent(install, sorted(inserted)),
         _find_redelivered(install, keys) if deliveries.tables or last_version else [],
     )
-    outcomes = iter(await session.run(*asked[0], *asked[1], *asked[2]) if any(asked) else ())
-    found = [[row for _ in statements for row in next(outcomes).rows] for statements in asked]
-    tries = _tries_found(found[0])
+
+
+async def read_push_past(session: Session, asked: PastQuestion, outcomes: Sequence[Outcome]) -> PushPast:
+    """Return what is known from before the push, given what the statements of `asked` gave."""
+    if not asked.cursors:
+        return PushPast()
+    left = iter(outcomes)
+    records = await read_pasts(session, asked.cursors, {name: next(left) for name in asked.records})
+    kinds = (asked.tries, asked.first_sent, asked.redelivered)
+    tried, first_sent, redelivered = ([row for _ in statements for row in next(left).rows] for statements in kinds)
+    tries = _tries_found(tried)
     return PushPast(
         records=records,
         tries=tries,
-        later=await _read_later(session, install, tries),
-        first_sent={(table, record_id): orjson.loads(payload) for table, record_id, payload in found[1]},  # the oldest comes last
-        redelivered=frozenset((table, record_id) for table, record_id in found[2]),
+        later=await _read_later(session, asked.install, tries),
+        # The oldest comes last.
+        first_sent={(table, record_id): orjson.loads(payload) for table, record_id, payload in first_sent},
+        redelivered=frozenset((table, record_id) for table, record_id in redelivered),
     )
 
 

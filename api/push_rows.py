@@ -7,17 +7,16 @@ referred to FOR SHARE: two pushes that meet seldom deadlock.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.db import Session
-from api.identity import RecordIdentity
+from api.db import Outcome, Session, Statement
 from api.push_plan import DOCUMENT_HEADS
 from api.push_request import LocalKey, PushedChange, read_id
 from api.references import References, candidate_ids
 from api.scope import heads_of
-from api.writes import lock_rows, share_parents, share_rows
+from api.writes import lock_rows, locking_rows, rows_found, share_rows, sharing_ids
 from schema.tables import TABLES, Table
 
 Row = dict[str, Any]
@@ -115,45 +114,65 @@ class PushRows:
                 found.update({(name, record_id): row for record_id, row in rows.items()})
         return found
 
-    async def lock(self, targets: Mapping[str, set[int]], parents: Mapping[str, set[int]]) -> None:
-        """Lock the rows to be changed and the rows referred to; documents, whose parts depend on them, are read."""
+    async def take(self, asked: LockQuestion, outcomes: Sequence[Outcome]) -> None:
+        """Take over the rows that were just locked; of documents whose parts are among them, those that were not are read."""
+        found = dict(zip(((name, lock) for name, lock, _ in asked.listed), outcomes, strict=True))
         heads: dict[str, set[int]] = defaultdict(set)
         for name, table in TABLES.items():
-            self._rows[name] = await lock_rows(self._session, table, self._company_id, targets.get(name, ()))
-            others = parents.get(name, set()) - self._rows[name].keys()
-            if name in DOCUMENT_HEADS:
-                found = await self._share(name, others)
-            else:
-                found = await share_parents(self._session, name, self._company_id, others)
-            self.references.existing[name] = set(self._rows[name]) | found
+            changed, shared = found.get((name, "FOR UPDATE")), found.get((name, "FOR SHARE"))
+            self._rows[name] = rows_found(table, changed) if changed is not None else {}
+            ids = {row[0] for row in shared.rows} if shared is not None else set()
+            if shared is not None and name in DOCUMENT_HEADS:
+                self._shared[name].update(rows_found(table, shared))
+            self.references.existing[name] = set(self._rows[name]) | ids
             for column, target in table.references.items():
                 if target in DOCUMENT_HEADS:
                     heads[target].update(row[column] for row in self._rows[name].values() if row[column] is not None)
         for name, ids in heads.items():
             await self._share(name, ids - self._rows[name].keys() - self._shared[name].keys())
 
-    async def _share(self, name: str, ids: Iterable[int]) -> set[int]:
-        """Read rows FOR SHARE; return the ids that exist."""
-        found = await share_rows(self._session, TABLES[name], self._company_id, ids)
-        self._shared[name].update(found)
-        return set(found)
+    async def _share(self, name: str, ids: Iterable[int]) -> None:
+        """Read rows FOR SHARE."""
+        self._shared[name].update(await share_rows(self._session, TABLES[name], self._company_id, ids))
 
 
-async def lock_push_rows(
-    session: Session, company_id: int, changes: Iterable[PushedChange], identities: Mapping[LocalKey, RecordIdentity]
-) -> PushRows:
-    """Lock all that the changes of a push may touch or refer to."""
+@dataclass(frozen=True, slots=True)
+class LockQuestion:
+    """The statements that lock rows, in the order of locks, each with its table and its lock."""
+
+    listed: Sequence[tuple[str, str, Statement]]
+
+    @property
+    def statements(self) -> list[Statement]:
+        """All of them, for one packet."""
+        return [statement for _, _, statement in self.listed]
+
+
+def ask_locks(company_id: int, changes: Iterable[PushedChange], records: Mapping[LocalKey, int]) -> LockQuestion:
+    """Return what locks all that changes may touch or refer to. Of what is only referred to ids are read, but of documents all."""
     listed = [change for change in changes if change.table in TABLES]
-    records = {key: identity.record_id for key, identity in identities.items()}
-    inserted = frozenset((c.table, c.local_id) for c in listed if c.operation == "INSERT" and c.local_id is not None)
     targets: dict[str, set[int]] = defaultdict(set)
     for change in listed:
         for record_id in (change.record_id, target_id(change, records)):
             if record_id is not None:
                 targets[change.table].add(record_id)
-    rows = PushRows(session, company_id, References(inserted, dict(records)))
-    await rows.lock(targets, candidate_ids(listed, records))
-    return rows
+    parents = candidate_ids(listed, records)
+    asked: list[tuple[str, str, Statement]] = []
+    for name, table in TABLES.items():
+        if name in targets:
+            asked.append((name, "FOR UPDATE", locking_rows(table, company_id, targets[name], "FOR UPDATE")))
+        others = parents[name] - targets[name] if name in parents else None
+        if others and name in DOCUMENT_HEADS:
+            asked.append((name, "FOR SHARE", locking_rows(table, company_id, others, "FOR SHARE")))
+        elif others:
+            asked.append((name, "FOR SHARE", sharing_ids(table, company_id, others)))
+    return LockQuestion(asked)
+
+
+def references_of(changes: Iterable[PushedChange], records: Mapping[LocalKey, int]) -> References:
+    """Return what the references of a push start from; `records`: what its local ids stood for before it."""
+    inserted = ((c.table, c.local_id) for c in changes if c.operation == "INSERT" and c.local_id is not None and c.table in TABLES)
+    return References(frozenset(inserted), dict(records))
 
 
 def target_id(change: PushedChange, records: Mapping[LocalKey, int]) -> int | None:

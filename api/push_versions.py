@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from api.db import Outcome, Session, Statement
+from api.db import Session
 from api.verdicts import Status, Verdict
-from api.waiting import Passed
+from api.waiting import Made, Passed
 
 _MADE = """
-SELECT table_name, record_id, version FROM sync_changes
+SELECT table_name, record_id, version, is_exact FROM sync_changes
 WHERE company_id = %s AND version BETWEEN %s AND %s AND for_device IS NULL ORDER BY version
 """
 _FIRST_MADE = """
@@ -54,14 +54,18 @@ class VersionReader:
         self._company_id = company_id
         self._passed = passed
 
-    def find_made(self) -> list[Statement]:
-        """Return what asks for the changes that the push made, where they are known."""
-        if self._passed is None or self._passed.first_version is None:
+    async def read_made(self) -> list[Made]:
+        """Return the changes that the push made, as far as they are known."""
+        passed = self._passed
+        if passed is None or passed.first_version is None:
             return []
-        return [(_MADE, (self._company_id, self._passed.first_version, self._passed.head_after))]
+        if passed.first_version == passed.head_after:
+            return [passed.first_made] if passed.first_made is not None else []
+        rows = await self._session.fetch_all(_MADE, (self._company_id, passed.first_version, passed.head_after))
+        return [Made(table, record_id, version, bool(is_exact)) for table, record_id, version, is_exact in rows]
 
-    async def versions(self, verdicts: Sequence[Verdict], made: Iterable[Outcome]) -> dict[int, int]:
-        """Return versions by the change's place in the push: its own, of what `find_made` gave, or, for a duplicate, of what the
+    async def versions(self, verdicts: Sequence[Verdict], made: Iterable[Made]) -> dict[int, int]:
+        """Return versions by the change's place in the push: its own, of what `read_made` gave, or, for a duplicate, of what the
         first INSERT made.
         """
         found = self._own_versions(verdicts, _by_record(made))
@@ -124,11 +128,10 @@ class VersionReader:
         return {**orjson.loads(row[0]), **(orjson.loads(row[1]) if row[1] else {})}
 
 
-def _by_record(made: Iterable[Outcome]) -> dict[Key, list[int]]:
+def _by_record(made: Iterable[Made]) -> dict[Key, list[int]]:
     versions: dict[Key, list[int]] = defaultdict(list)
-    for outcome in made:
-        for table, record_id, version in outcome.rows:
-            versions[table, record_id].append(version)
+    for change in made:
+        versions[change.table, change.record_id].append(change.version)
     return versions
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,23 +12,24 @@ import orjson
 from api.db import Outcome, Session, Statement
 
 PUSHES_MAX = 200
+_NO_OLDER = 1 << 62
+"""Above every version: nothing older is asked for."""
 KEYS_PER_QUERY_MAX = 500
-_READ_NEWEST = """
-SELECT l.table_name, l.record_id, l.version, c.version, c.prev_version, c.data, c.sealed
-FROM sync_live l LEFT JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
-WHERE l.company_id = %s AND (l.table_name, l.record_id) IN ({keys})
-"""
-_READ_OLDER = """
-WITH RECURSIVE chain (place, lowest, version, prev_version) AS (
-    SELECT w.place, w.lowest, c.version, c.prev_version
-    FROM (VALUES {rows}) AS w (place, lowest, version) JOIN sync_changes c ON c.company_id = %s AND c.version = w.version
+_READ_CHAIN = """
+WITH RECURSIVE chain (record_id, newest, lowest, highest, version, prev_version) AS (
+    SELECT l.record_id, l.version, w.lowest, w.highest, c.version, c.prev_version
+    FROM (VALUES {rows}) AS w (record_id, lowest, highest)
+    JOIN sync_live l ON l.company_id = %s AND l.table_name = %s AND l.record_id = w.record_id
+    LEFT JOIN sync_changes c ON c.company_id = l.company_id AND c.version = l.version
     UNION ALL
-    SELECT chain.place, chain.lowest, c.version, c.prev_version
+    SELECT chain.record_id, chain.newest, chain.lowest, chain.highest, c.version, c.prev_version
     FROM chain JOIN sync_changes c ON c.company_id = %s AND c.version = chain.prev_version WHERE chain.version > chain.lowest
 )
-SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */ place, version, prev_version FROM chain ORDER BY place, version DESC
+SELECT /*+ SET_VAR(cte_max_recursion_depth = 1000000) */
+    chain.record_id, chain.newest, chain.version, chain.prev_version, i.data, i.sealed
+FROM chain LEFT JOIN sync_changes i ON i.company_id = %s AND i.version = chain.version AND chain.version <= chain.highest
+ORDER BY chain.record_id, chain.version DESC
 """
-_READ_IMAGES = "SELECT version, data, sealed FROM sync_changes WHERE company_id = %s AND version IN ({marks})"
 _READ_IMAGES_FROM = "SELECT images_from FROM sync_retention WHERE id = 1"
 _READ_PUSHED = """
 SELECT w.record_id, p.payload, t.first_version, p.is_maker
@@ -90,24 +91,36 @@ class RecordPast:
         return None if version is None else (version, self.images.get(version))
 
 
-async def read_pasts(
-    session: Session, company_id: int, device_id: str, wanted: Mapping[Key, Collection[int]]
-) -> dict[Key, RecordPast]:
-    """Return the past of each record that has one; `wanted`: the cursors at which its images are asked for, or none."""
+def find_pasts(company_id: int, device_id: str, wanted: Mapping[Key, Collection[int]]) -> dict[tuple[str, str], Statement]:
+    """Return, by table and kind, what asks for the past of records, for `read_pasts`; `wanted`: the cursors at which their images
+    are asked for, or none.
+    """
+    by_table: dict[str, dict[int, Collection[int]]] = defaultdict(dict)
+    for table, record_id in sorted(wanted):
+        by_table[table][record_id] = wanted[table, record_id]
     # What was pushed first: what the tailer passes in between is then overlaid on an image that holds it, which changes nothing.
-    asked = _find_pushed(company_id, device_id, wanted)
-    outcomes = await session.run(*asked.values(), *_find_newest(company_id, wanted))
-    pushed = _pushed_found(dict(zip(asked, outcomes, strict=False)))
-    pasts, images = _newest_found(outcomes[len(asked) :])
-    await _read_older(session, company_id, wanted, pasts)
+    pushed = {("pushed", table): _find_pushed(company_id, device_id, table, records) for table, records in by_table.items()}
+    return pushed | {("chain", table): _find_chains(company_id, table, records) for table, records in by_table.items()}
+
+
+async def read_pasts(
+    session: Session, wanted: Mapping[Key, Collection[int]], found: Mapping[tuple[str, str], Outcome]
+) -> dict[Key, RecordPast]:
+    """Return the past of each record that has one, given what the statements of `find_pasts` gave."""
+    pushed: dict[Key, list[Pushed]] = {}
+    pasts: dict[Key, RecordPast] = {}
+    images: dict[int, Row] = {}
+    for (kind, table), outcome in found.items():
+        if kind == "pushed":
+            pushed |= _pushed_found(table, outcome)
+        else:
+            _take_chains(table, outcome, pasts, images)
     places = {key: {past.version_at(cursor) for cursor in wanted[key]} for key, past in pasts.items()}
-    missing = {place for found in places.values() for place in found if place and place not in images}
-    images |= await _read_images(session, company_id, sorted(missing))
     images_from = await _read_images_from(session) if any(None in found for found in places.values()) else 0
     return {
         key: replace(
             pasts.get(key, RecordPast()),
-            images={place: images[place] for place in places.get(key, ()) if place and place in images},
+            images={place: images[place] for place in places.get(key, ()) if place in images},
             images_from=images_from,
             pushed=pushed.get(key, ()),
         )
@@ -115,45 +128,25 @@ async def read_pasts(
     }
 
 
-def _find_newest(company_id: int, keys: Collection[Key]) -> list[Statement]:
-    return [(_READ_NEWEST.format(keys=marks_of(part)), (company_id, *flat(part))) for part in in_parts(sorted(keys))]
+def _find_chains(company_id: int, table: str, records: Mapping[int, Collection[int]]) -> Statement:
+    """Each record's versions down to the lowest cursor, and the images of those that are not beyond the highest."""
+    rows = ", ".join("ROW(%s, %s, %s)" for _ in records)
+    params: list[int | str] = []
+    for record_id, cursors in records.items():
+        params += (record_id, min(cursors, default=_NO_OLDER), max(cursors, default=0))
+    return _READ_CHAIN.format(rows=rows), (*params, company_id, table, company_id, company_id)
 
 
-def _newest_found(outcomes: Iterable[Outcome]) -> tuple[dict[Key, RecordPast], dict[int, Row]]:
-    """The newest version of each, and its image."""
-    pasts: dict[Key, RecordPast] = {}
-    images: dict[int, Row] = {}
-    for outcome in outcomes:
-        for table, record_id, newest, version, older, data, sealed in outcome.rows:
-            pasts[table, record_id] = RecordPast(newest, ((version, older),) if version is not None else ())
-            if version is not None:
-                images[version] = _image(data, sealed)
-    return pasts, images
-
-
-async def _read_older(
-    session: Session, company_id: int, wanted: Mapping[Key, Collection[int]], pasts: dict[Key, RecordPast]
-) -> None:
-    """Lead each chain on to its lowest cursor, where that is before the newest version."""
-    behind = [key for key, past in pasts.items() if past.chain and wanted[key] and past.chain[0][0] > min(wanted[key])]
-    behind = [key for key in behind if pasts[key].chain[0][1] is not None]
-    for part in in_parts(behind):
-        params = [value for place, key in enumerate(part) for value in (place, min(wanted[key]), pasts[key].chain[0][1])]
-        sql = _READ_OLDER.format(rows=", ".join("ROW(%s, %s, %s)" for _ in part))
-        found: dict[int, list[tuple[int, int | None]]] = defaultdict(list)
-        for place, version, older in await session.fetch_all(sql, (*params, company_id, company_id)):
-            found[place].append((version, older))
-        for place, older_ones in found.items():
-            past = pasts[part[place]]
-            pasts[part[place]] = replace(past, chain=(*past.chain, *older_ones))
-
-
-async def _read_images(session: Session, company_id: int, versions: Sequence[int]) -> dict[int, Row]:
-    if not versions:
-        return {}
-    sql = _READ_IMAGES.format(marks=", ".join("%s" for _ in versions))
-    rows = await session.fetch_all(sql, (company_id, *versions))
-    return {version: _image(data, sealed) for version, data, sealed in rows}
+def _take_chains(table: str, outcome: Outcome, pasts: dict[Key, RecordPast], images: dict[int, Row]) -> None:
+    chains: dict[tuple[int, int], list[tuple[int, int | None]]] = defaultdict(list)
+    for record_id, newest, version, older, data, sealed in outcome.rows:
+        chain = chains[record_id, newest]
+        if version is not None:
+            chain.append((version, older))
+        if data is not None:
+            images[version] = _image(data, sealed)
+    for (record_id, newest), chain in chains.items():
+        pasts[table, record_id] = RecordPast(newest, tuple(chain))
 
 
 async def _read_images_from(session: Session) -> int:
@@ -161,23 +154,17 @@ async def _read_images_from(session: Session) -> int:
     return int(row[0]) if row else 0
 
 
-def _find_pushed(company_id: int, device_id: str, keys: Collection[Key]) -> dict[str, Statement]:
-    """By table, what asks for what the device pushed to each record."""
-    ids: dict[str, list[int]] = defaultdict(list)
-    for table, record_id in sorted(keys):
-        ids[table].append(record_id)
-    return {
-        table: (_READ_PUSHED.format(rows=", ".join("ROW(%s)" for _ in wanted)), (*wanted, company_id, table, device_id, PUSHES_MAX))
-        for table, wanted in ids.items()
-    }
+def _find_pushed(company_id: int, device_id: str, table: str, record_ids: Collection[int]) -> Statement:
+    """What the device pushed to each record."""
+    rows = ", ".join("ROW(%s)" for _ in record_ids)
+    return _READ_PUSHED.format(rows=rows), (*record_ids, company_id, table, device_id, PUSHES_MAX)
 
 
-def _pushed_found(outcomes: Mapping[str, Outcome]) -> dict[Key, list[Pushed]]:
+def _pushed_found(table: str, outcome: Outcome) -> dict[Key, list[Pushed]]:
     """What the device pushed to each record, oldest first."""
     pushed: dict[Key, list[Pushed]] = defaultdict(list)
-    for table, outcome in outcomes.items():
-        for record_id, payload, version, is_maker in outcome.rows:
-            pushed[table, record_id].append(Pushed(orjson.loads(payload), version, bool(is_maker)))
+    for record_id, payload, version, is_maker in outcome.rows:
+        pushed[table, record_id].append(Pushed(orjson.loads(payload), version, bool(is_maker)))
     return pushed
 
 

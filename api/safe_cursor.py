@@ -24,13 +24,23 @@ Floor = tuple[int, int]
 
 
 async def read_safe_cursor(
-    session: Session, scope: Scope, device_id: str, deliveries: Deliveries, head: Head, last_version: int | None = None
+    session: Session,
+    scope: Scope,
+    device_id: str,
+    deliveries: Deliveries,
+    head: Head,
+    last_version: int | None = None,
+    *,
+    own: range = range(0),
 ) -> int:
     """Return the version before the first change, up to the head, that this device was not given and did not make exactly so.
 
     Tables it never asked for do not hold it back once it has pulled. A device that never pulled stays before the first foreign row
     after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it. One that may have
     missed deletions that are gone stays below `min_version`: its next pull is told to start again.
+
+    `own`: versions that are known to be this device's own changes, stored as it sent them. Where they are all that came since it
+    was given everything, nothing is asked.
     """
     is_known = last_version is not None and last_version <= head.version and epoch_of(last_version) == head.epoch
     given = {name: (table.sure, table.again) for name, table in deliveries.tables.items() if name in scope.readable}
@@ -43,6 +53,8 @@ async def read_safe_cursor(
         return max(min(version for version, _ in late.values()), EMPTY_HEAD)
     given = {name: floor for name, floor in given.items() if name not in late}
     if not given:
+        return head.version
+    if own and own[-1] == head.version and all(version >= own[0] - 1 and again < own[0] for version, again in given.values()):
         return head.version
     not_given, params = _not_given(scope, device_id, given, head)
     row = await session.fetch_one(f"SELECT version {not_given} ORDER BY version LIMIT 1", params)

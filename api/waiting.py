@@ -1,7 +1,7 @@
 """Waits until the tailer has passed a transaction of ours. One question to MySQL serves all who wait in this worker.
 
 A hint from the tailer makes it ask at once; without hints it asks at short intervals. What a hint says is not believed, so a lost
-one costs time and nothing else.
+one costs time and nothing else. The same question brings what a push's answer has to know, as of that moment.
 """
 
 from __future__ import annotations
@@ -15,21 +15,46 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from api.db import Database
+from api.heads import Head
 from schema.errors import SyncError
 
 POLL_SECONDS_MIN = 0.001
-POLL_SECONDS_HINTED = 0.005
 POLL_SECONDS_MAX = 0.02
 ORIGINS_PER_QUERY_MAX = 500
-_READ = "SELECT origin_id, first_version, last_version FROM sync_tx WHERE origin_id IN ({marks})"
+_READ = """
+SELECT t.origin_id, t.first_version, t.last_version, s.epoch, s.head, s.min_version, d.state, c.table_name, c.record_id, c.is_exact
+FROM sync_tx t JOIN sync_state s ON s.id = 1 LEFT JOIN sync_origins o ON o.id = t.origin_id
+LEFT JOIN sync_deliveries d ON d.company_id = o.company_id AND d.device_id = o.device_id
+LEFT JOIN sync_changes c ON c.company_id = o.company_id AND c.version = t.first_version AND c.for_device IS NULL
+WHERE t.origin_id IN ({marks})
+"""
+_HEAD = 4
+"""Its place among the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A change that a transaction of ours made; `is_exact`: its row is what the device of its origin sent."""
+
+    table: str
+    record_id: int
+    version: int
+    is_exact: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Where a transaction stands in the change log: its first version (None: it changed nothing synced), and the head after it."""
+    """Where a transaction stands in the change log: its first version (None: it changed nothing synced), and the head after it.
+
+    As of the moment it was asked: the head, what the device of its origin was given (`state`, None: nothing), and the change at
+    its first version, None for a row that is for one device alone.
+    """
 
     first_version: int | None
     head_after: int
+    head: Head
+    state: str | None
+    first_made: Made | None
 
 
 class Waiter:
@@ -68,7 +93,7 @@ class Waiter:
         self._hint.set()
 
     async def _ask(self) -> None:
-        first = pause = POLL_SECONDS_HINTED if self._has_hints else POLL_SECONDS_MIN
+        first = pause = POLL_SECONDS_MAX if self._has_hints else POLL_SECONDS_MIN
         known = 0
         self._hint.clear()  # an older hint is of what was there before
         while self._waiting:
@@ -85,13 +110,32 @@ class Waiter:
             try:
                 async with self._database.read() as session:
                     rows = await session.fetch_all(_READ.format(marks=", ".join("%s" for _ in origins)), origins)
+                    if rows:
+                        session.confirm_head(rows[0][_HEAD])
             except SyncError:
-                pause = POLL_SECONDS_MAX  # MySQL is away: the commit is made, the answer says pending
+                pause = POLL_SECONDS_MAX  # MySQL is away, or its past: the commit is made, the answer says pending
                 continue
-            for origin_id, first_version, head_after in rows:
+            for origin_id, *place in rows:
                 future = self._waiting.pop(origin_id, None)
                 if future is not None and not future.done():
-                    future.set_result(Passed(first_version, head_after))
+                    future.set_result(_passed(*place))
+
+
+def _passed(
+    first_version: int | None,
+    head_after: int,
+    epoch: int,
+    head: int,
+    min_version: int,
+    state: str | None,
+    table: str | None,
+    record_id: int | None,
+    is_exact: int | None,
+) -> Passed:
+    made = None
+    if first_version is not None and table is not None and record_id is not None:
+        made = Made(table, record_id, first_version, bool(is_exact))
+    return Passed(first_version, head_after, Head(epoch, head, min_version), state, made)
 
 
 WAITER = web.AppKey("waiter", Waiter)

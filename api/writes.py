@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from api.cleaning import Cleaned, clean
-from api.db import Session
+from api.db import Outcome, Session, Statement
 from api.origins import open_origin
 from api.scope import Scope, forbidden, heads_of
 from schema.columns import Access, Column, Kind
@@ -28,10 +28,13 @@ __all__ = [
     "insert_row",
     "insert_rows",
     "lock_rows",
+    "locking_rows",
     "open_origin",
     "restore_row",
+    "rows_found",
     "share_parents",
     "share_rows",
+    "sharing_ids",
     "stored_columns",
     "update_row",
     "update_rows",
@@ -68,13 +71,29 @@ async def share_rows(session: Session, table: Table, company_id: int, ids: Itera
     return await _read_rows(session, table, company_id, ids, "FOR SHARE")
 
 
+def locking_rows(table: Table, company_id: int, ids: Iterable[int], lock: str) -> Statement:
+    """Return what reads rows as `lock_rows` does, FOR UPDATE or FOR SHARE, for `rows_found`."""
+    wanted = sorted(ids)
+    names = _names(stored_columns(table))
+    return f"SELECT {names} FROM {_found_by_id(table)} AND id IN ({_marks(wanted)}) ORDER BY id {lock}", (company_id, *wanted)
+
+
+def rows_found(table: Table, outcome: Outcome) -> dict[int, dict[str, Any]]:
+    """Return the rows that a statement of `locking_rows` gave."""
+    columns = stored_columns(table)
+    return {row[0]: wire_row(columns, row) for row in outcome.rows}
+
+
+def sharing_ids(table: Table, company_id: int, ids: Iterable[int]) -> Statement:
+    """Return what locks rows FOR SHARE in the order of their ids, and gives the ids that exist, soft-deleted ones included."""
+    wanted = sorted(ids)
+    return f"SELECT id FROM {_found_by_id(table)} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE", (company_id, *wanted)
+
+
 async def share_parents(session: Session, table_name: str, company_id: int, ids: Iterable[int]) -> set[int]:
     """Lock rows FOR SHARE in the order of their ids; return the ids that exist in the company, soft-deleted ones included."""
-    wanted = sorted(set(ids))
-    if not wanted:
-        return set()
-    sql = f"SELECT id FROM {_found_by_id(TABLES[table_name])} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"
-    return {row[0] for row in await session.fetch_all(sql, (company_id, *wanted))}
+    wanted = set(ids)
+    return {row[0] for row in await session.fetch_all(*sharing_ids(TABLES[table_name], company_id, wanted))} if wanted else set()
 
 
 async def demand_may_write(
@@ -191,12 +210,8 @@ def wire_row(columns: Iterable[Column], row: Iterable[Any]) -> dict[str, Any]:
 
 
 async def _read_rows(session: Session, table: Table, company_id: int, ids: Iterable[int], lock: str) -> dict[int, dict[str, Any]]:
-    wanted = sorted(set(ids))
-    if not wanted:
-        return {}
-    columns = stored_columns(table)
-    sql = f"SELECT {_names(columns)} FROM {_found_by_id(table)} AND id IN ({_marks(wanted)}) ORDER BY id {lock}"
-    return {row[0]: wire_row(columns, row) for row in await session.fetch_all(sql, (company_id, *wanted))}
+    wanted = set(ids)
+    return rows_found(table, (await session.run(locking_rows(table, company_id, wanted, lock)))[0]) if wanted else {}
 
 
 def _names(columns: Iterable[Column]) -> str:

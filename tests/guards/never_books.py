@@ -131,8 +131,8 @@ WHO_SEES_AND_TOUCHES = (
         (
             (
                 "api/writes.py",
-                '    sql = f"SELECT id FROM {_found_by_id(TABLES[table_name])} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"',
-                '    sql = f"SELECT id FROM {table_name} WHERE 0 < %s AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"',
+                '    return f"SELECT id FROM {_found_by_id(table)} AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"',
+                '    return f"SELECT id FROM {table.name} WHERE 0 < %s AND id IN ({_marks(wanted)}) ORDER BY id FOR SHARE"',
             ),
             (
                 "sql/0001_domain.sql",

@@ -276,9 +276,9 @@ REVERTED_FIELDS = (
     guard(
         "rows-read-under-lock",
         REVERTED,
-        "api/writes.py",
-        '    return await _read_rows(session, table, company_id, ids, "FOR UPDATE")',
-        '    return await _read_rows(session, table, company_id, ids, "")',
+        "api/push_rows.py",
+        'locking_rows(table, company_id, targets[name], "FOR UPDATE")',
+        'locking_rows(table, company_id, targets[name], "")',
         f"{EDITS}_many_devices_edit_one_row_at_once_and_one_wins_each_time",
     ),
 )

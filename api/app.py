@@ -41,6 +41,7 @@ from api.pull import handle_pull
 from api.push import handle_push
 from api.quiet import QUIET, Quiet
 from api.retry import handle_retry
+from api.safe_cursor import STOPS, Stops
 from api.scope import SCOPES, Scopes
 from api.standing import STANDINGS, Standings
 from api.status import handle_status
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[QUIET] = Quiet()
     app[PAGES] = Pages(app[FEED], bytes_max=settings.page_cache_bytes_max)
     app[WAITER] = Waiter(app[DATABASE])
+    app[STOPS] = Stops()
     held_max = settings.pulls_held_per_device_max
     app[HEADS] = HeadWatch(app[DATABASE], app[CACHE], held_max=held_max, on_hint=app[WAITER].hinted)
     app[LAG] = Lag(app[DATABASE], tailer_lock(address.database))

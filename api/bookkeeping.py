@@ -6,6 +6,7 @@ Used by push and by the data endpoints, inside their transaction. What plain SQL
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -91,16 +92,13 @@ class Bookkeeping:
         if not wanted:
             return {}
         sql = _SUMS.format(marks=", ".join("%s" for _ in wanted))
-        breaches = {}
+        sums = {}
         for row in await self.session.fetch_all(sql, (self.company_id, *wanted)):
             record_id, total, is_posted, lines, line_amount, entries, debit, credit = row
-            sums = TransactionSums(
+            sums[record_id] = TransactionSums(
                 Decimal(total), bool(is_posted), lines, Decimal(line_amount), entries, Decimal(debit), Decimal(credit)
             )
-            breach = check_sums(sums)
-            if breach is not None:
-                breaches[record_id] = breach
-        return breaches
+        return _judged(sums)
 
     async def _check_part(self, table: Table, before: Row | None, after: Row | None) -> Breach | None:
         """A line, entry or movement counts with its document's date, and stays where the document does."""
@@ -126,6 +124,41 @@ class Bookkeeping:
                 message = f"{name} refer to this row of {table.name}: make it inactive instead"
                 return Breach("referenced", message, details={"referenced_by": name})
         return None
+
+
+def check_new_transactions(transactions: Iterable[Row], lines: Iterable[Row], entries: Iterable[Row]) -> dict[int, Breach]:
+    """Judge transactions that were made just now, by all the rows they can have, as wire values; return what is wrong, by id."""
+    lines_of, entries_of = _by_transaction(lines), _by_transaction(entries)
+    sums = {}
+    for row in transactions:
+        if row["deleted_at"] is None:
+            own_lines, own_entries = lines_of[row["id"]], entries_of[row["id"]]
+            sums[row["id"]] = TransactionSums(
+                Decimal(row["total_amount"]),
+                bool(row["is_posted"]),
+                len(own_lines),
+                _sum(own_lines, "line_amount"),
+                len(own_entries),
+                _sum(own_entries, "debit"),
+                _sum(own_entries, "credit"),
+            )
+    return _judged(sums)
+
+
+def _by_transaction(rows: Iterable[Row]) -> Mapping[int, list[Row]]:
+    live: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["deleted_at"] is None:
+            live[row["transaction_id"]].append(row)
+    return live
+
+
+def _sum(rows: Iterable[Row], column: str) -> Decimal:
+    return sum((Decimal(row[column]) for row in rows if row[column] is not None), Decimal(0))
+
+
+def _judged(sums: Mapping[int, TransactionSums]) -> dict[int, Breach]:
+    return {record_id: breach for record_id, one in sums.items() if (breach := check_sums(one)) is not None}
 
 
 def books_of(session: Session, company_id: int, locked_until: dt.date | None) -> Bookkeeping:

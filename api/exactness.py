@@ -9,17 +9,23 @@ from api.cleaning import Cleaned
 from api.push_request import PushedChange
 from api.scope import Scope
 from schema.columns import Access, Column
-from schema.tables import RESERVED, WRITER_COLUMN, Table
+from schema.tables import RESERVED, TABLES, WRITER_COLUMN, Table
 from schema.values import is_same
 
-
-def compared_columns(table: Table, scope: Scope) -> dict[str, Column]:
-    """The columns in which edits count: those this device can see and change."""
-    return {
+_COMPARED = {
+    (table.name, sees_restricted): {
         name: column
         for name, column in table.writable.items()
-        if name != WRITER_COLUMN and (column.access is Access.PUBLIC or scope.may_see_restricted)
+        if name != WRITER_COLUMN and (column.access is Access.PUBLIC or sees_restricted)
     }
+    for table in TABLES.values()
+    for sees_restricted in (False, True)
+}
+
+
+def compared_columns(table: Table, scope: Scope) -> Mapping[str, Column]:
+    """The columns in which edits count: those this device can see and change."""
+    return _COMPARED[table.name, scope.may_see_restricted]
 
 
 def is_equal(table: Table, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

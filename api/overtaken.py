@@ -54,10 +54,9 @@ def _find_given(context: PushContext, keys: Collection[Key]) -> dict[Key, int]:
     """Of these records, those the device was given after the oldest of the cursors at which it may have changed them, and which
     version; of a redelivery, whose version is not known here, one that is newer than any.
     """
-    windows = {table: context.deliveries.base_cursors(table, context.last_version) for table in {table for table, _ in keys}}
     found: dict[Key, int] = {}
     for table, record_id in keys:
-        window, newest = windows[table], context.past.of(table, record_id).newest
+        window, newest = context.windows[table], context.past.of(table, record_id).newest
         if window and (table, record_id) in context.past.redelivered:
             found[table, record_id] = NEWER_THAN_ALL
         elif window and newest is not None and window[-1] < newest <= window[0]:

@@ -19,11 +19,11 @@ from api.answers import json_answer
 from api.auth import authenticate
 from api.bookkeeping import Bookkeeping
 from api.db import Outcome, Session, Statement
-from api.deliveries import Deliveries, decode
-from api.delivery_store import lock_deliveries, replace_deliveries, seen_by, store_deliveries
+from api.deliveries import Deliveries
+from api.delivery_store import decoded, lock_deliveries, replace_deliveries, seen_by, store_deliveries
 from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
-from api.identity import Install, RecordIdentity, find_identities, identities_found, store_identities
+from api.identity import Install, find_identities, identities_found, store_identities
 from api.keys import DATABASE, SETTINGS
 from api.origins import append_origin, opened, origin_row
 from api.overtaken import mark_overtaken
@@ -31,7 +31,7 @@ from api.past import Forks
 from api.push_answer import answer_push
 from api.push_context import PushContext
 from api.push_groups import apply_groups
-from api.push_past import PushPast, ask_past, read_push_past
+from api.push_past import PastQuestion, PushPast, ask_past, read_push_past
 from api.push_request import LocalKey, PushedChange, PushRequest, parse_push
 from api.push_rows import PushRows, ask_locks, references_of
 from api.push_store import store_conflicts, store_pushed, store_redeliveries
@@ -48,7 +48,7 @@ FROM devices d LEFT JOIN companies c ON c.id = %s AND c.is_active AND c.deleted_
 WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c
 """
 _READ_GIVEN = """
-SELECT s.epoch, s.head, d.state
+SELECT s.epoch, s.head, d.state, EXISTS (SELECT 1 FROM sync_redeliveries WHERE company_id = %s AND device_id = %s)
 FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
 """
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
@@ -88,15 +88,17 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     held, appended, given, *known = await session.run(
         _hold(scope, push),
         append_origin(session, origin),
-        (_READ_GIVEN, (scope.company_id, push.device_id)),
+        (_READ_GIVEN, (scope.company_id, push.device_id) * 2),
         *find_identities(install, keys),
     )
     clock_lead_ms, locked_until = _held(session, held)
     origin_id = await opened(session, origin, appended.result)
     lead_us = await _clock_lead_us(session, push, arrived_us, clock_lead_ms)
-    epoch, head, state = given.rows[0] if given.rows else (None, 0, None)
-    deliveries = decode(state)
-    rows, past = await _read_and_lock(session, install, push, identities_found(known), deliveries)
+    epoch, head, state, has_redeliveries = given.rows[0] if given.rows else (None, 0, None, True)
+    deliveries = decoded(state.encode() if state is not None else None)
+    records = {key: identity.record_id for key, identity in identities_found(known).items()}
+    asked = ask_past(install, push.changes, records, deliveries, push.last_version, has_redeliveries=bool(has_redeliveries))
+    rows, past = await _read_and_lock(session, scope.company_id, push, records, asked)
     times = {change.seq: _edited_at_us(change, lead_us, arrived_us) for change in push.changes}
     books = Bookkeeping(session, scope.company_id, locked_until, rows.find)
     context = PushContext(
@@ -106,6 +108,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
         changes=push.changes,
         origin_id=origin_id,
         deliveries=deliveries,
+        windows=asked.windows,
         last_version=push.last_version,
         forks=Forks(session, head=head, epoch=epoch),
         rows=rows,
@@ -131,14 +134,12 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
 
 
 async def _read_and_lock(
-    session: Session, install: Install, push: PushRequest, identities: Mapping[LocalKey, RecordIdentity], deliveries: Deliveries
+    session: Session, company_id: int, push: PushRequest, records: Mapping[LocalKey, int], asked: PastQuestion
 ) -> tuple[PushRows, PushPast]:
     """Read the past of the push's records, then lock them as they are, in one packet."""
-    records = {key: identity.record_id for key, identity in identities.items()}
-    asked = ask_past(install, push.changes, records, deliveries, push.last_version)
-    locks = ask_locks(install.company_id, push.changes, records)
+    locks = ask_locks(company_id, push.changes, records)
     outcomes = await session.run(*asked.statements, *locks.statements)
-    rows = PushRows(session, install.company_id, references_of(push.changes, records))
+    rows = PushRows(session, company_id, references_of(push.changes, records))
     await rows.take(locks, outcomes[len(asked.statements) :])
     return rows, await read_push_past(session, asked, outcomes)
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from api.db import Session
 from api.deliveries import Deliveries, decode
-from api.delivery_store import DELIVERIES, Found
+from api.delivery_store import DELIVERIES, Found, decoded
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.heads import Head, read_head
 from api.keys import DATABASE, SETTINGS
@@ -17,7 +17,7 @@ from api.past import read_lost_cursor
 from api.push_request import PushRequest
 from api.push_store import conflict_type, is_conflict
 from api.push_versions import Told, VersionReader
-from api.safe_cursor import read_safe_cursor
+from api.safe_cursor import STOPS, read_safe_cursor
 from api.scope import Scope
 from api.verdicts import Status, Verdict
 from api.waiting import WAITER, Made, Passed
@@ -50,7 +50,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         cursor = lost
         if cursor is None:
             own = _own_exact(passed, made)
-            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed, own=own)
+            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed, own=own, stops=app[STOPS])
             cursor = deliveries.push_cursor(safe, scope.readable)
         results = await _results(scope, pushed, reader, made)
 
@@ -77,7 +77,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
 async def _head_and_given(session: Session, scope: Scope, push: PushRequest, passed: Passed | None) -> tuple[Head, Deliveries]:
     """Raises SyncError 503 as `read_head` does."""
     if passed is not None:
-        return passed.head, decode(passed.state)
+        return passed.head, decoded(passed.state.encode() if passed.state is not None else None)
     row = await session.fetch_one(_READ, (scope.company_id, push.device_id))
     if row is None:
         return await read_head(session), Deliveries()

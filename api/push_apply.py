@@ -11,7 +11,7 @@ from api.identity import LOCAL_ID_CHARACTERS_MAX
 from api.push_context import PushContext, existing_id, was_ever_here
 from api.push_earlier import taken_before
 from api.push_edit import delete_record, update_record
-from api.push_insert import insert_records
+from api.push_insert import Prepared, insert_records, insert_together, prepare_inserts
 from api.push_request import PushedChange
 from api.push_rows import target_id
 from api.scope import Scope
@@ -19,6 +19,25 @@ from api.verdicts import Refused, Status, Verdict, refusal
 from schema.changes import Operation
 from schema.tables import TABLES, Table
 from schema.values import us_from_rfc3339
+
+_OPERATIONS = frozenset(Operation)
+
+
+async def apply_wave(context: PushContext, wave: Sequence[Sequence[PushedChange]]) -> list[Verdict]:
+    """Return the verdicts of runs of which none bears on another (`api.push_waves`); all their new rows are made in one packet.
+
+    Raises InTurn where MySQL refuses one of them, and as `apply_run`.
+    """
+    verdicts: list[Verdict] = []
+    prepared: list[Prepared] = []
+    for run in wave:
+        if run[0].operation == Operation.INSERT and run[0].table in TABLES:
+            refused, taken = _checked(context, run)
+            verdicts += refused
+            prepared.append(await prepare_inserts(context, TABLES[run[0].table], taken))
+        else:
+            verdicts += await apply_run(context, run)
+    return [*verdicts, *await insert_together(context, prepared)]
 
 
 async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[Verdict]:
@@ -28,17 +47,23 @@ async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[V
     """
     if len(run) == 1:
         return [await _apply(context, run[0])]
-    table: Table | None = None
-    verdicts: dict[int, Verdict] = {}
+    refused, taken = _checked(context, run)
+    verdicts = [*refused, *(await insert_records(context, TABLES[taken[0].table], taken) if taken else ())]
+    return sorted(verdicts, key=lambda verdict: verdict.change.seq)
+
+
+def _checked(context: PushContext, run: Sequence[PushedChange]) -> tuple[list[Verdict], list[PushedChange]]:
+    """The verdicts of changes that are refused as they are, and those to be looked at."""
+    verdicts: list[Verdict] = []
+    taken: list[PushedChange] = []
     for change in run:
         try:
-            table = _check(context.scope, change)
+            _check(context.scope, change)
         except Refused as refused:
-            verdicts[change.seq] = _refused(context, change, refused)
-    if table is not None:
-        for verdict in await insert_records(context, table, [change for change in run if change.seq not in verdicts]):
-            verdicts[verdict.change.seq] = verdict
-    return [verdicts[change.seq] for change in run]
+            verdicts.append(_refused(context, change, refused))
+        else:
+            taken.append(change)
+    return verdicts, taken
 
 
 async def _apply(context: PushContext, change: PushedChange) -> Verdict:
@@ -77,7 +102,7 @@ def _check(scope: Scope, change: PushedChange) -> Table:
     table = TABLES.get(change.table)
     if table is None:
         raise Refused("unknown_table", f"no such table: {change.table[:64]}")
-    if change.operation not in Operation.__members__:
+    if change.operation not in _OPERATIONS:
         raise Refused("bad_operation", "operation must be INSERT, UPDATE or DELETE")
     if change.timestamp is not None:
         try:

@@ -25,7 +25,9 @@ from schema.tables import TABLES, Table
 
 @dataclass(frozen=True, slots=True)
 class PushContext:
-    """What all changes of one push share. `changes` are in the order sent; `deliveries` are those before this push."""
+    """What all changes of one push share. `changes` are in the order sent; `deliveries` are those before this push, and `windows`
+    their `base_cursors` by table.
+    """
 
     session: Session
     scope: Scope
@@ -33,6 +35,7 @@ class PushContext:
     changes: tuple[PushedChange, ...]
     origin_id: int
     deliveries: Deliveries
+    windows: Mapping[str, tuple[int, ...]]
     last_version: int | None
     forks: Forks
     rows: PushRows

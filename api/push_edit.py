@@ -106,11 +106,7 @@ async def edit_row(context: PushContext, table: Table, change: PushedChange, rec
 async def _base(context: PushContext, table: Table, change: PushedChange, record_id: int, sent: Row) -> Base:
     row = context.rows.get(table, record_id)
     assert row is not None
-    cursors: int | tuple[int, ...]
-    if change.base_version is not None:
-        cursors = change.base_version
-    else:
-        cursors = context.deliveries.base_cursors(table.name, context.last_version)
+    cursors: int | tuple[int, ...] = context.windows[table.name] if change.base_version is None else change.base_version
     if await _is_of_lost_past(context, cursors):
         return Base(None, 0)
     said, is_new = context.rows.said(table, record_id), context.rows.first_said(table, record_id) is not None

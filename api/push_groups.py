@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from api.bookkeeping import BALANCED, transaction_of
-from api.push_apply import apply_run
+from api.bookkeeping import BALANCED, check_new_transactions, transaction_of
+from api.push_apply import apply_run, apply_wave
 from api.push_context import PushContext, existing_id, was_ever_here
 from api.push_plan import plan_groups, split_runs
 from api.push_request import PushedChange
-from api.push_waves import plan_runs, stands_alone
+from api.push_waves import plan_waves, stands_alone
 from api.push_writes import InTurn
 from api.verdicts import Refused, Status, Verdict, refusal, refused_by
 from schema.rules import Breach
@@ -59,8 +59,8 @@ async def _apply_together(context: PushContext, groups: Sequence[Group]) -> list
     verdicts: list[Verdict] = []
     of_whole = {change.seq: number for number, group in enumerate(groups) if _is_whole(group) for change in group}
     context.writes.hold()
-    for run in plan_runs(context, [change for group in groups for change in group]):
-        done = await apply_run(context, run)
+    for wave in plan_waves(context, [change for group in groups for change in group]):
+        done = await apply_wave(context, wave)
         if any(verdict.status.is_refusal and verdict.change.seq in of_whole for verdict in done):
             raise InTurn
         verdicts += done
@@ -68,7 +68,7 @@ async def _apply_together(context: PushContext, groups: Sequence[Group]) -> list
     touched = _touched(context, [verdict for verdict in verdicts if verdict.change.seq in of_whole])
     if len({(of_whole[seq], transaction) for seq, transaction in touched.items()}) != len(set(touched.values())):
         raise InTurn  # two groups share a transaction: it must balance after each of them
-    if await context.books.check_transactions(touched.values()):
+    if await _unbalanced(context, touched.values()):
         raise InTurn
     return verdicts
 
@@ -101,8 +101,21 @@ def _is_whole(group: Group) -> bool:
 async def _balanced(context: PushContext, verdicts: list[Verdict]) -> list[Verdict]:
     """Judge the transactions that a group touched: what belongs to one that does not balance is refused."""
     touched = _touched(context, verdicts)
-    breaches = await context.books.check_transactions(touched.values())
+    breaches = await _unbalanced(context, touched.values())
     return [_breached(v, breaches[touched[v.change.seq]]) if touched.get(v.change.seq) in breaches else v for v in verdicts]
+
+
+async def _unbalanced(context: PushContext, ids: Iterable[int]) -> dict[int, Breach]:
+    """Judge transactions as they stand now. All rows of one that this push made are its own: nobody else can refer to it yet."""
+    table = TABLES["transactions"]
+    wanted = set(ids)
+    new = {record_id for record_id in wanted if context.rows.first_said(table, record_id) is not None}
+    breaches = await context.books.check_transactions(wanted - new)
+    if new:
+        transactions = [row for row in context.rows.all_of("transactions") if row["id"] in new]
+        lines, entries = context.rows.all_of("transaction_lines"), context.rows.all_of("account_transactions")
+        breaches |= check_new_transactions(transactions, lines, entries)
+    return breaches
 
 
 def _touched(context: PushContext, verdicts: Iterable[Verdict]) -> dict[int, int]:

@@ -30,22 +30,54 @@ class NewRow:
     cleaned: Cleaned
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """INSERTs into one table, none of which refers to another: the rows to be made, and the verdicts of those that make none."""
+
+    table: Table
+    verdicts: list[Verdict]
+    new: list[NewRow]
+
+
 async def insert_records(context: PushContext, table: Table, changes: Sequence[PushedChange]) -> list[Verdict]:
     """Return the verdicts of INSERTs into one table, none of which refers to another, in their order."""
-    verdicts: dict[int, Verdict] = {}
-    new: list[NewRow] = []
+    prepared = await prepare_inserts(context, table, changes)
+    verdicts = [*prepared.verdicts, *await _write(context, table, prepared.new)]
+    return sorted(verdicts, key=lambda verdict: verdict.change.seq) if len(verdicts) > 1 else verdicts
+
+
+async def prepare_inserts(context: PushContext, table: Table, changes: Sequence[PushedChange]) -> Prepared:
+    """Decide INSERTs into one table, but write no new row yet."""
+    prepared = Prepared(table, [], [])
     for change in changes:
         try:
             outcome = await _prepare(context, table, change)
         except Refused as refused:
             outcome = refusal(change, refused)
         if isinstance(outcome, NewRow):
-            new.append(outcome)
+            prepared.new.append(outcome)
         else:
-            verdicts[change.seq] = outcome
-    for verdict in await _write(context, table, new):
-        verdicts[verdict.change.seq] = verdict
-    return [verdicts[change.seq] for change in changes]
+            prepared.verdicts.append(outcome)
+    return prepared
+
+
+async def insert_together(context: PushContext, prepared: Sequence[Prepared]) -> list[Verdict]:
+    """Write new rows of several tables, none of which refers to another, in one packet; return the verdicts of all INSERTs.
+
+    Raises InTurn where MySQL refuses any of it.
+    """
+    written = [one for one in prepared if one.new]
+    company_id = context.scope.company_id
+    try:
+        made = await insert_rows(
+            context.session, company_id, [(one.table, [row.cleaned.values for row in one.new]) for one in written]
+        )
+    except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
+        raise InTurn from problem
+    verdicts = [verdict for one in prepared for verdict in one.verdicts]
+    for one, ids in zip(written, made, strict=True):
+        verdicts += _made(context, one.table, one.new, ids)
+    return verdicts
 
 
 async def _prepare(context: PushContext, table: Table, change: PushedChange) -> Verdict | NewRow:
@@ -74,7 +106,8 @@ async def _write(context: PushContext, table: Table, new: Sequence[NewRow]) -> l
         return []
     try:
         if len(new) > 1:
-            ids = await insert_rows(context.session, table, context.scope.company_id, [row.cleaned.values for row in new])
+            values = [row.cleaned.values for row in new]
+            (ids,) = await insert_rows(context.session, context.scope.company_id, [(table, values)])
         else:
             ids = [await insert_row(context.session, table, context.scope.company_id, new[0].cleaned.values)]
     except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:

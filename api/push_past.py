@@ -88,9 +88,12 @@ class PushPast:
 
 @dataclass(frozen=True, slots=True)
 class PastQuestion:
-    """What is asked of the past of a push's records. `cursors`: at which their images are asked for, by record."""
+    """What is asked of the past of a push's records. `windows`: the cursors at which the device may have seen a record, by table;
+    `cursors`: at which their images are asked for, by record.
+    """
 
     install: Install
+    windows: Mapping[str, tuple[int, ...]]
     cursors: Mapping[Key, Collection[int]]
     records: Mapping[tuple[str, str], Statement]
     tries: Sequence[Statement]
@@ -109,8 +112,13 @@ def ask_past(
     records: Mapping[LocalKey, int],
     deliveries: Deliveries,
     last_version: int | None,
+    *,
+    has_redeliveries: bool,
 ) -> PastQuestion:
-    """Return what asks for all that changes may need to know of records that exist, or once did; `records`: by their local ids."""
+    """Return what asks for all that changes may need to know of records that exist, or once did; `records`: by their local ids.
+
+    `has_redeliveries`: the device was given rows anew.
+    """
     cursors: dict[Key, set[int]] = defaultdict(set)
     fingerprints: set[bytes] = set()
     inserted: set[Key] = set()
@@ -129,11 +137,12 @@ def ask_past(
     keys = sorted(cursors)
     return PastQuestion(
         install,
+        windows,
         cursors,
         find_pasts(install.company_id, install.device_id, cursors),
         _find_tries(install, keys, fingerprints),
         _find_first_sent(install, sorted(inserted)),
-        _find_redelivered(install, keys) if deliveries.tables or last_version else [],
+        _find_redelivered(install, keys) if has_redeliveries and (deliveries.tables or last_version) else [],
     )
 
 

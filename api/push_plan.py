@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
 
 from api.push_request import LocalKey, PushedChange
 from schema.tables import TABLES
@@ -25,6 +26,8 @@ _DOCUMENT_PARTS = frozenset(
 def plan_groups(changes: Iterable[PushedChange]) -> list[list[PushedChange]]:
     """Return the groups in the order they are applied, their changes in order too."""
     listed = list(changes)
+    if len(listed) == 1:
+        return [listed]
     needs = _needs(listed)
     group_of = _default_groups(listed)
     _merge_cycles(listed, needs, group_of)
@@ -128,7 +131,7 @@ def _merge_cycles(changes: list[PushedChange], needs: Mapping[int, set[int]], gr
             name = _root(group_of, change.seq)
             graph[name] |= {_root(group_of, needed) for needed in needs[change.seq]} - {name}
         try:
-            TopologicalSorter(graph).prepare()
+            _sorted(graph)
         except CycleError as cycle:
             names = cycle.args[1]
             for name in names[1:]:
@@ -139,6 +142,8 @@ def _merge_cycles(changes: list[PushedChange], needs: Mapping[int, set[int]], gr
 
 def _ordered(group: list[PushedChange], needs: Mapping[int, set[int]]) -> list[PushedChange]:
     """The changes of one group, needed ones first; rows that refer to one another in a circle stay as they were sent."""
+    if len(group) == 1:
+        return group
     by_seq = {change.seq: change for change in group}
     graph = {seq: needs[seq] & by_seq.keys() for seq in by_seq}
     try:
@@ -148,16 +153,24 @@ def _ordered(group: list[PushedChange], needs: Mapping[int, set[int]]) -> list[P
 
 
 def _sorted(graph: Mapping[int, set[int]]) -> list[int]:
-    """A topological order that keeps to the order sent wherever it may."""
-    sorter = TopologicalSorter(graph)
-    sorter.prepare()
+    """A topological order that keeps to the order sent wherever it may. Raises CycleError, which names a circle."""
+    missing = {name: len(needed) for name, needed in graph.items()}
+    needed_by: dict[int, list[int]] = defaultdict(list)
+    for name, needed in graph.items():
+        for other in needed:
+            needed_by[other].append(name)
+    ready = [name for name, count in missing.items() if not count]
+    heapify(ready)
     order: list[int] = []
-    ready: list[int] = []
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()])
-        first = ready.pop(0)
+    while ready:
+        first = heappop(ready)
         order.append(first)
-        sorter.done(first)
+        for name in needed_by[first]:
+            missing[name] -= 1
+            if not missing[name]:
+                heappush(ready, name)
+    if len(order) < len(graph):
+        TopologicalSorter(graph).prepare()
     return order
 
 

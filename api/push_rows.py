@@ -93,6 +93,10 @@ class PushRows:
         """Return what this push said when it made a record; None where the record is older."""
         return self._first_said.get((table.name, record_id))
 
+    def all_of(self, name: str) -> list[Row]:
+        """Return the rows of a table that this push has locked or made, as they stand in it."""
+        return list(self._rows[name].values())
+
     async def heads(self, table: Table, row: Row | None, values: Mapping[str, Any]) -> dict[int, Row]:
         """Return the document rows that a row is part of, as it was and as it will be."""
         name, ids = heads_of(table.name, row, values)
@@ -116,18 +120,17 @@ class PushRows:
 
     async def take(self, asked: LockQuestion, outcomes: Sequence[Outcome]) -> None:
         """Take over the rows that were just locked; of documents whose parts are among them, those that were not are read."""
-        found = dict(zip(((name, lock) for name, lock, _ in asked.listed), outcomes, strict=True))
         heads: dict[str, set[int]] = defaultdict(set)
-        for name, table in TABLES.items():
-            changed, shared = found.get((name, "FOR UPDATE")), found.get((name, "FOR SHARE"))
-            self._rows[name] = rows_found(table, changed) if changed is not None else {}
-            ids = {row[0] for row in shared.rows} if shared is not None else set()
-            if shared is not None and name in DOCUMENT_HEADS:
-                self._shared[name].update(rows_found(table, shared))
-            self.references.existing[name] = set(self._rows[name]) | ids
-            for column, target in table.references.items():
-                if target in DOCUMENT_HEADS:
-                    heads[target].update(row[column] for row in self._rows[name].values() if row[column] is not None)
+        for (name, lock, _), outcome in zip(asked.listed, outcomes, strict=True):
+            table = TABLES[name]
+            self.references.existing[name].update(row[0] for row in outcome.rows)
+            if lock == "FOR UPDATE":
+                self._rows[name] = rows_found(table, outcome)
+                for column, target in table.references.items():
+                    if target in DOCUMENT_HEADS:
+                        heads[target].update(row[column] for row in self._rows[name].values() if row[column] is not None)
+            elif name in DOCUMENT_HEADS:
+                self._shared[name] = rows_found(table, outcome)
         for name, ids in heads.items():
             await self._share(name, ids - self._rows[name].keys() - self._shared[name].keys())
 

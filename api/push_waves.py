@@ -34,15 +34,17 @@ def stands_alone(change: PushedChange) -> bool:
     return table.name in KEPT_WHILE_REFERENCED or (table.unique is not None and not table.unique.is_document_number)
 
 
-def plan_runs(context: PushContext, changes: Iterable[PushedChange]) -> list[list[PushedChange]]:
-    """Return changes, given in the order of the plan, as runs wave by wave: the INSERTs of a wave into one table, or one change."""
-    runs: list[list[PushedChange]] = []
+def plan_waves(context: PushContext, changes: Iterable[PushedChange]) -> list[list[list[PushedChange]]]:
+    """Return changes, given in the order of the plan, as waves of runs: the INSERTs of a wave into one table, or one change."""
+    waves: list[list[list[PushedChange]]] = []
     for wave in _waves(context, changes):
+        runs: list[list[PushedChange]] = []
         for (_, operation), alike in itertools.groupby(sorted(wave, key=_kind), key=_kind):
             listed = list(alike)
             size = RUN_CHANGES_MAX if operation == "INSERT" else 1
             runs += [listed[start : start + size] for start in range(0, len(listed), size)]
-    return runs
+        waves.append(runs)
+    return waves
 
 
 def _waves(context: PushContext, changes: Iterable[PushedChange]) -> list[list[PushedChange]]:

@@ -72,10 +72,10 @@ class PushWrites:
 
     async def _write(self) -> None:
         """Table by table in the order of the declarations, each table's rows by id."""
+        edits = [(table, self._edits[name]) for name, table in TABLES.items() if self._edits[name]]
         try:
+            await update_rows(self._session, self._company_id, edits)
             for name, table in TABLES.items():
-                if self._edits[name]:
-                    await update_rows(self._session, table, self._company_id, self._edits[name])
                 if self._deleted[name]:
                     await delete_rows(self._session, table, self._company_id, self._deleted[name])
         except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiohttp import web
+
 from api.db import Session
 from api.deliveries import Deliveries
 from api.heads import Head
@@ -19,8 +21,34 @@ WHERE company_id = %s AND version > %s AND version <= %s AND (for_device IS NULL
 """
 _OF_TABLES = "(version > %s AND table_name IN ({names}) AND NOT (is_exact AND origin_device_id <=> %s AND version > %s))"
 
+STOPS_MAX = 10_000
 Floor = tuple[int, int]
 """Up to where a table was given, and from where on its own exact changes are no news to the device (`TableDelivery.again`)."""
+
+
+class Stops:
+    """The first change that each device was found not to have been given.
+
+    The change log only grows at its end: while what a device was given is the same, so is the first change that it was not. So for
+    a device that pushes again and again nothing is asked.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, str, int], tuple[Mapping[str, Floor], int]] = {}
+
+    def find(self, key: tuple[int, str, int], given: Mapping[str, Floor]) -> int | None:
+        """Return the version of the first change not given; `key`: company, device, epoch."""
+        known, version = self._found.get(key, ({}, 0))
+        return version if version and known == given else None
+
+    def note(self, key: tuple[int, str, int], given: Mapping[str, Floor], version: int) -> None:
+        """Keep what was found."""
+        if len(self._found) >= STOPS_MAX:
+            self._found.clear()
+        self._found[key] = (given, version)
+
+
+STOPS = web.AppKey("stops", Stops)
 
 
 async def read_safe_cursor(
@@ -32,6 +60,7 @@ async def read_safe_cursor(
     last_version: int | None = None,
     *,
     own: range = range(0),
+    stops: Stops | None = None,
 ) -> int:
     """Return the version before the first change, up to the head, that this device was not given and did not make exactly so.
 
@@ -56,8 +85,14 @@ async def read_safe_cursor(
         return head.version
     if own and own[-1] == head.version and all(version >= own[0] - 1 and again < own[0] for version, again in given.values()):
         return head.version
+    stops, key = stops or Stops(), (scope.company_id, device_id, head.epoch)
+    stop = stops.find(key, given)
+    if stop is not None:
+        return stop - 1
     not_given, params = _not_given(scope, device_id, given, head)
     row = await session.fetch_one(f"SELECT version {not_given} ORDER BY version LIMIT 1", params)
+    if row is not None:
+        stops.note(key, given, row[0])
     return head.version if row is None else int(row[0]) - 1
 
 

@@ -116,65 +116,87 @@ async def insert_row(session: Session, table: Table, company_id: int, values: Ma
     return (await session.execute(sql, tuple(params.values()))).last_id
 
 
-async def insert_rows(session: Session, table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Insert rows in one statement, defaults for absent columns, and return their ids in order. Raises as `insert_row`.
+async def insert_rows(
+    session: Session, company_id: int, new: Sequence[tuple[Table, Sequence[Mapping[str, Any]]]]
+) -> list[list[int]]:
+    """Insert rows, a statement for each table, all in one packet, with defaults for absent columns; return their ids in order.
 
+    Raises as `insert_row`; what came before the refused statement is written then.
     Source: MySQL manual, "AUTO_INCREMENT Handling in InnoDB": the values of a simple insert follow one another.
     """
-    columns = table.own if table.is_scope else (table.by_name["company_id"], *table.own)
-    lists, params = [], []
-    for row in rows:
-        values = row if table.is_scope else {"company_id": company_id, **row}
-        lists.append(f"({', '.join('%s' if column.name in values else 'DEFAULT' for column in columns)})")
-        params += [mysql_from_wire(column, values[column.name]) for column in columns if column.name in values]
-    names = ", ".join(f"`{column.name}`" for column in columns)
-    first = (await session.execute(f"INSERT INTO `{table.name}` ({names}) VALUES {', '.join(lists)}", params)).last_id
+    outcomes = await session.run(*(_inserting(table, company_id, rows) for table, rows in new))
     if session.id_step is None:
         step = await session.fetch_one("SELECT @@SESSION.auto_increment_increment")
         session.id_step = step[0] if step else 1
-    return [first + number * session.id_step for number in range(len(rows))]
+    firsts = (outcome.result.last_id for outcome in outcomes)
+    return [[first + number * session.id_step for number in range(len(rows))] for first, (_, rows) in zip(firsts, new, strict=True)]
+
+
+def _inserting(table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> Statement:
+    named = dict.fromkeys(name for row in rows for name in row)
+    columns = [column for column in table.own if column.name in named]
+    own = () if table.is_scope else (company_id,)
+    lists: list[str] = []
+    params: list[Any] = []
+    for values in rows:
+        marks = ("%s" if column.name in values else "DEFAULT" for column in columns)
+        lists.append(f"({', '.join((*('%s' for _ in own), *marks))})")
+        params += own
+        params += [mysql_from_wire(column, values[column.name]) for column in columns if column.name in values]
+    names = ", ".join((*("`company_id`" for _ in own), *(f"`{column.name}`" for column in columns)))
+    return f"INSERT INTO `{table.name}` ({names}) VALUES {', '.join(lists)}", params
 
 
 async def update_row(session: Session, table: Table, company_id: int, record_id: int, values: Mapping[str, Any]) -> None:
     """Set columns of a row that the caller has locked. Raises DuplicateKey, ForeignKeyFailed, DataRefused."""
-    if not values:
-        return
-    assignments = ", ".join(f"`{name}` = %s" for name in values)
-    params = [mysql_from_wire(table.by_name[name], value) for name, value in values.items()]
-    sql = f"UPDATE `{table.name}` SET {assignments} WHERE `{table.company_column}` = %s AND id = %s"
-    result = await session.execute(sql, (*params, company_id, record_id))
-    assert result.rows == 1, f"{table.name} {record_id} was not locked"
+    if values:
+        result = await session.execute(*_updating(table, company_id, {record_id: values}))
+        assert result.rows == 1, f"{table.name} {record_id} was not locked"
 
 
-async def update_rows(session: Session, table: Table, company_id: int, edits: Mapping[int, Mapping[str, Any]]) -> None:
-    """Set columns of rows that the caller has locked, by id, in one statement where it can be; each keeps what it does not name.
+async def update_rows(session: Session, company_id: int, edits: Sequence[tuple[Table, Mapping[int, Mapping[str, Any]]]]) -> None:
+    """Set columns of rows that the caller has locked, by table and id, in one packet, and in one statement for each table where it
+    can be; each row keeps what it does not name.
 
     Raises DuplicateKey, ForeignKeyFailed, DataRefused; some of the rows may have been written then.
     """
+    parts = [(table, part) for table, rows in edits for part in _alike(table, rows)]
+    outcomes = await session.run(*(_updating(table, company_id, part) for table, part in parts))
+    for (table, part), outcome in zip(parts, outcomes, strict=True):
+        assert outcome.result.rows == len(part), f"{table.name} {list(part)} were not locked"
+
+
+def _alike(table: Table, edits: Mapping[int, Mapping[str, Any]]) -> list[dict[int, Mapping[str, Any]]]:
+    """Split edits into those that one statement may make."""
     alike: dict[frozenset[str], dict[int, Mapping[str, Any]]] = {}
     for record_id in sorted(edits):
         # A JSON column that some of the rows keep would go through text, and might not come back the same.
         documents = frozenset(name for name in edits[record_id] if table.by_name[name].kind is Kind.JSON)
-        alike.setdefault(documents, {})[record_id] = edits[record_id]
-    for rows in alike.values():
-        if len(rows) == 1:
-            for record_id, values in rows.items():
-                await update_row(session, table, company_id, record_id, values)
-        else:
-            await _update_alike(session, table, company_id, rows)
+        if edits[record_id]:
+            alike.setdefault(documents, {})[record_id] = edits[record_id]
+    return list(alike.values())
 
 
-async def _update_alike(session: Session, table: Table, company_id: int, rows: Mapping[int, Mapping[str, Any]]) -> None:
-    assignments, params = [], []
+def _updating(table: Table, company_id: int, rows: Mapping[int, Mapping[str, Any]]) -> Statement:
+    assignments, params = _assignments(table, rows) if len(rows) > 1 else _assignment(table, *rows.values())
+    sql = f"UPDATE `{table.name}` SET {', '.join(assignments)} WHERE `{table.company_column}` = %s AND id IN ({_marks(rows)})"
+    return sql, (*params, company_id, *rows)
+
+
+def _assignment(table: Table, values: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
+    return [f"`{name}` = %s" for name in values], [mysql_from_wire(table.by_name[name], value) for name, value in values.items()]
+
+
+def _assignments(table: Table, rows: Mapping[int, Mapping[str, Any]]) -> tuple[list[str], list[Any]]:
+    assignments: list[str] = []
+    params: list[Any] = []
     for name in dict.fromkeys(name for values in rows.values() for name in values):
         setting = {record_id: values[name] for record_id, values in rows.items() if name in values}
         kept = f" ELSE `{name}`" if len(setting) < len(rows) else ""
         assignments.append(f"`{name}` = CASE id {' '.join('WHEN %s THEN %s' for _ in setting)}{kept} END")
         for record_id, value in setting.items():
-            params += [record_id, mysql_from_wire(table.by_name[name], value)]
-    sql = f"UPDATE `{table.name}` SET {', '.join(assignments)} WHERE `{table.company_column}` = %s AND id IN ({_marks(rows)})"
-    result = await session.execute(sql, (*params, company_id, *rows))
-    assert result.rows == len(rows), f"{table.name} {list(rows)} were not locked"
+            params += (record_id, mysql_from_wire(table.by_name[name], value))
+    return assignments, params
 
 
 async def delete_rows(session: Session, table: Table, company_id: int, ids: Iterable[int]) -> None:

@@ -17,12 +17,15 @@ _MADE = """
 SELECT table_name, record_id, version, is_exact FROM sync_changes
 WHERE company_id = %s AND version BETWEEN %s AND %s AND for_device IS NULL ORDER BY version
 """
-_FIRST_MADE = """
-SELECT i.table_name, i.record_id, MIN(c.version) FROM record_identities i
-JOIN sync_tx t ON t.origin_id = i.origin_id
-JOIN sync_changes c ON c.company_id = i.company_id AND c.version BETWEEN t.first_version AND t.last_version
-    AND c.table_name = i.table_name AND c.record_id = i.record_id AND COALESCE(c.prev_version, 0) < t.first_version
-WHERE i.company_id = %s AND (i.table_name, i.record_id) IN ({keys}) GROUP BY i.table_name, i.record_id
+_FIRST_TXS = """
+SELECT i.table_name, i.record_id, t.first_version, t.last_version
+FROM record_identities i JOIN sync_tx t ON t.origin_id = i.origin_id
+WHERE i.company_id = %s AND (i.table_name, i.record_id) IN ({keys}) AND t.first_version IS NOT NULL
+"""
+# A join by these ranges would read the company's whole history for each of them: no plan looks a range up that a row gives.
+_MADE_IN = """
+SELECT table_name, record_id, version FROM sync_changes
+WHERE company_id = %s AND ({ranges}) AND (table_name, record_id) IN ({keys}) ORDER BY version DESC
 """
 _NEWEST = """
 SELECT l.table_name, l.record_id, l.version, l.is_deleted, c.prev_version FROM sync_live l
@@ -72,13 +75,28 @@ class VersionReader:
         again = {(v.change.table, v.record_id): v.change.seq for v in verdicts if v.status is Status.DUPLICATE and not v.is_change}
         keys = [key for key in again if key[1] is not None]
         if keys:
-            rows = await self._session.fetch_all(_FIRST_MADE.format(keys=_marks(keys)), (self._company_id, *_flat(keys)))
-            first = {(table, record_id): version for table, record_id, version in rows}
+            first = await self._first_made(keys)
             for verdict in verdicts:
                 version = first.get((verdict.change.table, verdict.record_id or 0))
                 if verdict.status is Status.DUPLICATE and not verdict.is_change and version is not None:
                     found[verdict.change.seq] = version
         return found
+
+    async def _first_made(self, keys: Sequence[Any]) -> dict[Any, int]:
+        """Return the version of each record's first change in the transaction that gave it a local id."""
+        found = await self._session.fetch_all(_FIRST_TXS.format(keys=_marks(keys)), (self._company_id, *_flat(keys)))
+        spans = sorted({(first, last) for _, _, first, last in found})
+        if not spans:
+            return {}
+        ranges = " OR ".join("version BETWEEN %s AND %s" for _ in spans)
+        sql = _MADE_IN.format(ranges=ranges, keys=_marks(keys))
+        rows = await self._session.fetch_all(sql, (self._company_id, *_flat(spans), *_flat(keys)))
+        named = {(table, record_id, (first, last)) for table, record_id, first, last in found}
+        return {
+            (table, record_id): version  # the oldest comes last
+            for table, record_id, version in rows
+            if any((table, record_id, span) in named for span in spans if span[0] <= version <= span[1])
+        }
 
     async def told(self, verdicts: Sequence[Verdict], rows: Mapping[Key, Mapping[str, Any]]) -> dict[Key, Told]:
         """Return the rows to be shown. One that plain SQL removed is told as the change log last saw it."""

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from api.db_errors import (
@@ -76,8 +77,11 @@ Statement = tuple[str, Sequence[Any]]
 class Session:
     """One connection for as long as a `with` of `Database` lasts. Parameters are `%s` and always values, never lists or dicts."""
 
-    def __init__(self, connection: Any, seen: SeenHead, *, is_prepared: bool) -> None:
+    def __init__(
+        self, connection: Any | None, seen: SeenHead, *, is_prepared: bool, acquire: Callable[[], Awaitable[Any]] | None = None
+    ) -> None:
         self._connection = connection
+        self._acquire = acquire
         self._is_prepared = is_prepared
         self._is_lost = False
         self._before: list[str] = []
@@ -86,6 +90,11 @@ class Session:
         """The head that was known before this session saw anything: what it reads is not below it."""
         self.id_step: int | None = None
         """By how much MySQL steps from one AUTO_INCREMENT value to the next; None until somebody asked."""
+
+    @property
+    def connection(self) -> Any | None:
+        """The driver's; None where none was needed yet."""
+        return self._connection
 
     @property
     def is_lost(self) -> bool:
@@ -128,6 +137,9 @@ class Session:
         if is_prepared:
             check_parameters(statements[0][1])
         texts = [statement_text(*statement) for statement in statements] if not is_prepared else []
+        if self._connection is None and self._acquire is not None:
+            self._connection = await self._acquire()
+        assert self._connection is not None
         before, self._before = self._before, []  # it must never run twice: START TRANSACTION would commit
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX), self._connection.cursor() as cursor:
@@ -193,14 +205,27 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Session]:
-        """Single statements, each its own transaction."""
-        connection = await self._pool.acquire()
+    async def read(self, *, first: bool = False) -> AsyncIterator[Session]:
+        """Single statements, each its own transaction. `first`: it does not stand in line (`Pool.acquire`)."""
+        connection = await self._pool.acquire(first=first)
         session = Session(connection, self.seen, is_prepared=self._is_repeatable)
         try:
             yield session
         finally:
             self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
+
+    @asynccontextmanager
+    async def read_late(self) -> AsyncIterator[Session]:
+        """As `read`, first in line, and with a connection only from when something is asked: for the end of a request that has
+        stood in line before.
+        """
+        session = Session(None, self.seen, is_prepared=self._is_repeatable, acquire=partial(self._pool.acquire, first=True))
+        try:
+            yield session
+        finally:
+            connection = session.connection
+            if connection is not None:
+                self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:

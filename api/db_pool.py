@@ -63,15 +63,18 @@ class Pool:
         """Callers that stand in line."""
         return len(self._waiting)
 
-    async def acquire(self) -> Any:
-        """Return a good connection. Raises SyncError `busy` after the wait, `database_unavailable` where MySQL is away."""
+    async def acquire(self, *, first: bool = False) -> Any:
+        """Return a good connection. `first`: before all that stand in line, for short questions that end requests which wait.
+
+        Raises SyncError `busy` after the wait, `database_unavailable` where MySQL is away.
+        """
         if self._is_closed:
             raise unavailable()
         connection = None
         if self._taken < self._size:
             self._taken += 1
         else:
-            connection = await self._wait()
+            connection = await self._wait(first=first)
         while connection is None and self._idle:
             connection = _if_whole(self._idle.pop())
         if connection is not None:
@@ -96,9 +99,12 @@ class Pool:
         for connection in idle:
             await connection.ensure_closed()
 
-    async def _wait(self) -> Any:
+    async def _wait(self, *, first: bool) -> Any:
         place: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        if first:
+            self._waiting.appendleft(place)
+        else:
+            self._waiting.append(place)
         try:
             async with asyncio.timeout(self._wait_seconds_max):
                 return await place

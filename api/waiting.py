@@ -24,7 +24,7 @@ ORIGINS_PER_QUERY_MAX = 500
 _READ = """
 SELECT t.origin_id, t.first_version, t.last_version, s.epoch, s.head, s.min_version, d.state, c.table_name, c.record_id, c.is_exact
 FROM sync_tx t JOIN sync_state s ON s.id = 1 LEFT JOIN sync_origins o ON o.id = t.origin_id
-LEFT JOIN sync_deliveries d ON d.company_id = o.company_id AND d.device_id = o.device_id
+LEFT JOIN sync_deliveries d FORCE INDEX (PRIMARY) ON d.company_id = o.company_id AND d.device_id = o.device_id
 LEFT JOIN sync_changes c ON c.company_id = o.company_id AND c.version = t.first_version AND c.for_device IS NULL
 WHERE t.origin_id IN ({marks})
 """
@@ -95,7 +95,6 @@ class Waiter:
     async def _ask(self) -> None:
         first = pause = POLL_SECONDS_MAX if self._has_hints else POLL_SECONDS_MIN
         known = 0
-        self._hint.clear()  # an older hint is of what was there before
         while self._waiting:
             newest = max(self._waiting)
             pause = first if newest > known else min(pause * 1.5, POLL_SECONDS_MAX)
@@ -108,7 +107,7 @@ class Waiter:
             if not origins:
                 return
             try:
-                async with self._database.read() as session:
+                async with self._database.read(first=True) as session:
                     rows = await session.fetch_all(_READ.format(marks=", ".join("%s" for _ in origins)), origins)
                     if rows:
                         session.confirm_head(rows[0][_HEAD])

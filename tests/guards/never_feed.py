@@ -259,8 +259,8 @@ HALVED_DOCUMENTS = (
         "a-deadlock-is-no-refusal-of-a-change",
         HALVED,
         "api/push_insert.py",
-        "    except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:\n        if context.writes.is_held:",
-        "    except Exception as problem:\n        if context.writes.is_held:",
+        "    except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:\n        raise InTurn from problem",
+        "    except Exception as problem:\n        raise InTurn from problem",
         f"{NEVER}_a_deadlock_in_a_push_leaves_nothing_of_it_half_done",
     ),
     guard(

@@ -359,6 +359,8 @@ async def test_many_devices_edit_one_row_at_once_and_one_wins_each_time(api: Api
     owner, lines = await shop(api, 8)
     made = (await bank(lines[0]))["record_id"]
     rows = [await row_of(line, UNIT, made) for line in lines]
+    # Each has a connection to MySQL then, and none comes too late for the others.
+    await asyncio.gather(*(line.push(insert("units_of_measure", "u", name=line.device_id)) for line in lines))
     answers = await asyncio.gather(
         *(line.push_one(update(UNIT, None, **{**row, "bank_name": line.device_id})) for line, row in zip(lines, rows, strict=True))
     )

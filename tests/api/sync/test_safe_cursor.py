@@ -244,7 +244,7 @@ async def test_a_push_answer_passes_the_devices_own_exact_rows_but_no_row_of_oth
     await drained(line)
     own = await line.push(insert("units_of_measure", "u", **EXACT))
     assert own["current_version"] == own["head_version"]
-    theirs = (await other.push(insert("parties", "a", name="theirs")))["results"][0]["version"]
+    theirs = (await other.push(insert("units_of_measure", "a", **EXACT)))["results"][0]["version"]
     mixed = await line.push(insert("units_of_measure", "v", **EXACT))
     assert mixed["current_version"] == theirs - 1
     page = await line.pull(mixed["current_version"])

@@ -25,7 +25,7 @@ DAY = "2026-02-03"
 SECONDS = 8.0
 SALES, NEW_PARTIES, EDITED_PRODUCTS, EDITED_PARTIES = 8, 10, 24, 10
 LINES = 3
-PRODUCTS, PARTIES = 300, 300
+PRODUCTS, PARTIES = 480, 480
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Shop:
     def one_edit(self) -> list[Change]:
         """A product's new price."""
         number = next(self._numbers)
-        return [update("products", self.products[number % PRODUCTS], sale_price=f"{number % 9999}.25")]
+        return [update("products", self.products[number % len(self.products)], sale_price=f"{number % 9999}.25")]
 
     def hundred(self) -> list[Change]:
         """What a day leaves in an outbox."""
@@ -56,22 +56,25 @@ class Shop:
             insert("parties", f"{self.name}-{number}-p{i}", name=f"Party {number}", phone="555 0100") for i in range(NEW_PARTIES)
         ]
         for i in range(EDITED_PRODUCTS):
-            product = self.products[(number * EDITED_PRODUCTS + i) % PRODUCTS]
+            product = self.products[(number * EDITED_PRODUCTS + i) % len(self.products)]
             changes.append(update("products", product, sale_price=f"{number % 9999}.25", last_cost=f"{i}.50"))
         for i in range(EDITED_PARTIES):
-            changes.append(update("parties", self.parties[(number * EDITED_PARTIES + i) % PARTIES], phone=f"555 {number}"))
+            changes.append(
+                update("parties", self.parties[(number * EDITED_PARTIES + i) % len(self.parties)], phone=f"555 {number}")
+            )
         return changes
 
     def _sale(self, name: str, number: int) -> list[Change]:
         head = f"{name}-t"
         total = f"{LINES * 10}.00"
+        party_id = self.parties[number % len(self.parties)]
         entry = {"transaction_id": head, "transaction_type": "saleInvoice", "transaction_date": DAY}
         return [
-            insert("transactions", head, type="sale", date=DAY, total_amount=total, party_id=self.parties[number % PARTIES]),
+            insert("transactions", head, type="sale", date=DAY, total_amount=total, party_id=party_id),
             *(
                 insert(
-                    "transaction_lines", f"{name}-l{i}", transaction_id=head, product_id=self.products[(number + i) % PRODUCTS],
-                    quantity="1.000", unit_price="10.00", line_amount="10.00",
+                    "transaction_lines", f"{name}-l{i}", transaction_id=head,
+                    product_id=self.products[(number + i) % len(self.products)], quantity="1.000", unit_price="10.00", line_amount="10.00",
                 )
                 for i in range(LINES)
             ),
@@ -172,7 +175,16 @@ def open_shops(lab: Lab, crew: Crew) -> list[Shop]:
     parties = _rows(lab, "parties (company_id, name)", [f"{company}, 'C{i}'" for i in range(PARTIES)])
     accounts = _rows(lab, "accounts (company_id, name, account_type)", [f"{company}, 'A{i}', 'asset'" for i in range(2)])
     lab.caught_up()
-    return [Shop(name, products, parties, (accounts[0], accounts[1])) for name in crew.devices]
+    count = len(crew.devices)
+    return [
+        Shop(name, _part(products, i, count), _part(parties, i, count), (accounts[0], accounts[1]))
+        for i, name in enumerate(crew.devices)
+    ]
+
+
+def _part(rows: range, i: int, count: int) -> range:
+    """A device's own rows: in step with one another, all would wait for the same row."""
+    return rows[i * len(rows) // count : (i + 1) * len(rows) // count]
 
 
 def _rows(lab: Lab, into: str, rows: list[str]) -> range:

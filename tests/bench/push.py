@@ -74,7 +74,8 @@ class Shop:
             *(
                 insert(
                     "transaction_lines", f"{name}-l{i}", transaction_id=head,
-                    product_id=self.products[(number + i) % len(self.products)], quantity="1.000", unit_price="10.00", line_amount="10.00",
+                    product_id=self.products[(number + i) % len(self.products)], quantity="1.000", unit_price="10.00",
+                    line_amount="10.00",
                 )
                 for i in range(LINES)
             ),

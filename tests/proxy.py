@@ -15,7 +15,8 @@ from cdc.source import ConnectionSettings
 from schema.settings import MySQLAddress
 
 Target = TypeVar("Target", ConnectionSettings, MySQLAddress)
-_COMMIT = b"\x03COMMIT"
+_COMMIT = (b"\x03COMMIT", b";\nCOMMIT")
+"""A statement of its own, or the last one of a packet."""
 _WRITES = (b"INSERT INTO", b"UPDATE ", b"DELETE FROM")
 _CLIENT_SSL_HIGH = 0x08
 """CLIENT_SSL (0x0800) in the second byte of the greeting's capability flags."""
@@ -132,9 +133,10 @@ class Proxy(Generic[Target]):
 
     @staticmethod
     def _from_client(link: _Link, data: bytes) -> bytes:
-        is_commit = data[4:] == _COMMIT
-        link.is_committing = is_commit and link.has_written
-        link.has_written = not is_commit and (link.has_written or any(word in data for word in _WRITES))
+        is_commit = data.endswith(_COMMIT)
+        has_written = link.has_written or any(word in data for word in _WRITES)
+        link.is_committing = is_commit and has_written
+        link.has_written = not is_commit and has_written
         return data
 
     def _from_server(self, link: _Link, data: bytes) -> bytes:

@@ -23,19 +23,20 @@ from schema.tables import TABLES
 
 _READ_TRIES = """
 SELECT table_name, record_id, fingerprint, id, status, code, is_change, edited_at_us FROM sync_pushed
+    FORCE INDEX (sync_pushed_record)
 WHERE company_id = %s AND (table_name, record_id) IN ({keys}) AND device_id = %s AND fingerprint IN ({marks}) ORDER BY id
 """
 _READ_LATER = """
 SELECT w.record_id, p.id, p.fingerprint, p.edited_at_us
 FROM (VALUES {rows}) AS w (record_id, after_id)
 JOIN LATERAL (
-    SELECT id, fingerprint, edited_at_us FROM sync_pushed
+    SELECT id, fingerprint, edited_at_us FROM sync_pushed FORCE INDEX (sync_pushed_record)
     WHERE company_id = %s AND table_name = %s AND record_id = w.record_id AND device_id = %s AND is_change AND id > w.after_id
     ORDER BY id LIMIT %s
 ) AS p ORDER BY p.id
 """
 _READ_FIRST_SENT = """
-SELECT table_name, record_id, payload FROM sync_pushed
+SELECT table_name, record_id, payload FROM sync_pushed FORCE INDEX (sync_pushed_record)
 WHERE company_id = %s AND (table_name, record_id) IN ({keys}) AND device_id = %s AND is_maker = 1 ORDER BY id DESC
 """
 _READ_REDELIVERED = """

@@ -31,11 +31,12 @@ FROM chain LEFT JOIN sync_changes i ON i.company_id = %s AND i.version = chain.v
 ORDER BY chain.record_id, chain.version DESC
 """
 _READ_IMAGES_FROM = "SELECT images_from FROM sync_retention WHERE id = 1"
+# For the order MySQL would rather read all that the company, or the device, ever pushed.
 _READ_PUSHED = """
 SELECT w.record_id, p.payload, t.first_version, p.is_maker
 FROM (VALUES {rows}) AS w (record_id)
 JOIN LATERAL (
-    SELECT p.id, p.origin_id, p.payload, p.is_maker FROM sync_pushed p
+    SELECT p.id, p.origin_id, p.payload, p.is_maker FROM sync_pushed p FORCE INDEX (sync_pushed_record)
     WHERE p.company_id = %s AND p.table_name = %s AND p.record_id = w.record_id AND p.device_id = %s
         AND p.operation <> 'DELETE' AND p.is_change
     ORDER BY p.id DESC LIMIT %s

@@ -13,6 +13,7 @@ from api import sessions
 from api.batch import Batch
 from api.cache import Cache
 from api.db import Database
+from api.kept import keep
 from api.keys import DEVICE_LIMIT, USER_LIMIT
 from api.sessions import invalid_token
 from api.tokens import AccessToken, verify_access
@@ -57,9 +58,7 @@ class Authenticator:
             checked_until = self._clock() + self._seconds
             state = await self._states.get(access.session_id)
             sessions.demand_standing(state, access.login_id, access.device_id)
-            if len(self._known) >= TOKENS_MAX:
-                self._known.pop(next(iter(self._known)))
-            self._known[token] = (checked_until, access)
+            keep(self._known, token, (checked_until, access), most=TOKENS_MAX)
         if access.expires_at <= time.time():
             raise invalid_token()
         return Identity(access.login_id, access.session_id, access.device_id)

@@ -212,7 +212,7 @@ class Database:
         try:
             yield session
         finally:
-            self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
+            self._take_back(session)
 
     @asynccontextmanager
     async def read_late(self) -> AsyncIterator[Session]:
@@ -223,9 +223,13 @@ class Database:
         try:
             yield session
         finally:
-            connection = session.connection
-            if connection is not None:
-                self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
+            self._take_back(session)
+
+    def _take_back(self, session: Session) -> None:
+        """The connection of a session of single statements, if it ever needed one, goes back to the pool."""
+        connection = session.connection
+        if connection is not None:
+            self._pool.release(connection, is_good=not session.is_lost and not connection.get_transaction_status())
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Session]:

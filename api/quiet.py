@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api.deliveries import Deliveries
 from api.heads import Head
+from api.kept import keep
 from api.pull_request import PullRequest
 from api.scope import Scope
 from api.standing import Standing
@@ -32,9 +33,8 @@ class Quiet:
 
     def keep(self, scope: Scope, pull: PullRequest, deliveries: Deliveries, head: Head, after: int) -> None:
         """Such a pull, by a person of one company: where its page began, and how its device stood then."""
-        if len(self._known) >= DEVICES_MAX:
-            self._known.pop(next(iter(self._known)))
-        self._known[scope.company_id, pull.device_id] = _Known(pull, scope, deliveries, head, after)
+        known = _Known(pull, scope, deliveries, head, after)
+        keep(self._known, (scope.company_id, pull.device_id), known, most=DEVICES_MAX)
 
     def began(self, scope: Scope, pull: PullRequest, standing: Standing) -> int | None:
         """Where the page began, if this is the same pull at the same head by a device that stands as it did; None otherwise."""

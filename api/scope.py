@@ -19,6 +19,7 @@ from api.auth import Identity
 from api.batch import Batch
 from api.db import Database, Session
 from api.devices import Device, device_mismatch, device_revoked, read_devices, register_device
+from api.kept import keep
 from api.keys import DEVICE_LIMIT
 from api.roles import ROLES, Role, is_own_sale
 from schema.errors import SyncError
@@ -141,7 +142,7 @@ class Scopes:
         before, scope = self._scopes.get(key, (None, None))
         if scope is None or before != made_of:
             scope = replace(_scope(identity, membership, device), is_in_several=is_in_several)
-            _keep(self._scopes, key, (made_of, scope))
+            keep(self._scopes, key, (made_of, scope), most=CACHED_MAX)
         return scope
 
     async def _membership(self, login_id: int, company_id: int | None) -> Membership:
@@ -160,7 +161,7 @@ class Scopes:
     async def _read_memberships(self, login_id: int) -> tuple[Membership, ...]:
         until = self._clock() + CACHE_SECONDS
         memberships = await self._membership_batch.get(login_id)
-        _keep(self._memberships, login_id, (until, memberships))
+        keep(self._memberships, login_id, (until, memberships), most=CACHED_MAX)
         return memberships
 
     async def _device(self, device_id: str, login_id: int) -> Device:
@@ -171,7 +172,7 @@ class Scopes:
             if device is None:
                 async with self._database.read() as session:
                     device = await register_device(session, device_id, login_id)
-            _keep(self._devices, device_id, (until, device))
+            keep(self._devices, device_id, (until, device), most=CACHED_MAX)
         if device.login_id != login_id:
             raise device_mismatch()
         if device.is_revoked:
@@ -238,10 +239,3 @@ def _scope(identity: Identity, membership: Membership, device: Device | None) ->
         role.may_see_restricted,
         role.may_resolve_conflicts,
     )
-
-
-def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(kept) >= CACHED_MAX:
-        kept.pop(next(iter(kept)))
-    kept.pop(key, None)
-    kept[key] = value

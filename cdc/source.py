@@ -91,8 +91,6 @@ class BinlogSource:
         name: str = "",
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        self.patient_until = 0.0
-        """time.monotonic() until which an item that may be the last for now waits for another."""
         self._on_wait = on_wait
         self._connect = connect
         self._server_id = server_id
@@ -155,9 +153,9 @@ class BinlogSource:
         finally:
             self._disconnect()
 
-    def is_drained(self) -> bool:
-        """Whether nothing more is buffered or readable right now, nor comes by `patient_until`."""
-        patience = max(0.0, self.patient_until - time.monotonic())
+    def is_drained(self, patient_until: float = 0.0) -> bool:
+        """Whether nothing more is buffered or readable right now, nor comes by then, in seconds of time.monotonic()."""
+        patience = max(0.0, patient_until - time.monotonic())
         return self._packets is None or not self._packets.has_more(patience)
 
     def close(self) -> None:

@@ -189,9 +189,12 @@ class Tailer:
 
     def _take_all(self, follower: Follower, source: BinlogSource, lease: Lease) -> None:
         look_at = 0.0
-        for item in assemble(source.events(), self._address.database, is_wanted, source.is_drained, TABLES):
+
+        def is_drained() -> bool:
+            return source.is_drained(follower.patient_until)
+
+        for item in assemble(source.events(), self._address.database, is_wanted, is_drained, TABLES):
             follower.take(item)
-            source.patient_until = follower.patient_until
             now = time.monotonic()
             if now >= look_at:
                 look_at = now + LOOK_SECONDS

@@ -1,9 +1,9 @@
 """From the stream's items to appended batches: when to append, what to hold back, how a tx too large for memory is stored.
 
-Latency first: a batch goes as soon as the stream has no more right now, but not sooner after the one before than that one took: a
-steady stream of small transactions goes in half as many commits. Behind, a batch grows to `tailer_batch_changes`. A tx without
-synced changes moves the checkpoint every few seconds; a tailer's own ones, and those of another database's tailer, once an hour,
-so that they are not purged unread: an idle system must not write for ever, nor two that read one binlog answer each other.
+Latency first: a batch goes as soon as the stream has no more right now, but not sooner after the one before than twice what that
+one took: a steady stream of small transactions goes in a third as many commits. Behind, a batch grows to `tailer_batch_changes`. A
+tx without synced changes moves the checkpoint every few seconds; a tailer's own ones, and those of another database's tailer, once
+an hour, so that they are not purged unread: an idle system must not write for ever, nor two that read one binlog answer each other.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from schema.settings import Settings
 
 log = get_logger(__name__)
 
+PATIENCE_COMMITS = 2
 PATIENCE_SECONDS_MAX = 0.01
 QUIET_GTIDS_MAX = 10_000
 QUIET_SECONDS_MAX = 3600
@@ -209,7 +210,7 @@ class Follower:
             began = self._clock()
             self._appender.append(self._take_pending(), also)
             self._note_commit()
-            self._patience_seconds = min(self._committed_at - began, PATIENCE_SECONDS_MAX)
+            self._patience_seconds = min(PATIENCE_COMMITS * (self._committed_at - began), PATIENCE_SECONDS_MAX)
 
     def _take_pending(self) -> list[PendingTx]:
         batch, self._pending = self._pending, []

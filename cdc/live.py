@@ -18,18 +18,19 @@ from cdc.change_row import record_of
 from cdc.entries import Entry, Redelivery
 from cdc.load import field, field_again
 from cdc.sql import insert_rows, literal, literal_again, store_rows
+from cdc.together import Together
 
 KEYS_PER_QUERY_MAX = 1000
 RECORDS_KEPT_MAX = 200_000
 """Records remembered from one append to the next: some 30 MB. With more of them all are forgotten."""
 MENDED: Final = "replay_live"
 """The action in sync_audit of whoever puts rows back into sync_live beside the tailer."""
+READ_MENDED: Final = f"SELECT MAX(id) FROM sync_audit WHERE action = '{MENDED}'"
 
 _READ = """
 SELECT company_id, table_name, record_id, version, is_deleted, device_id, local_id FROM sync_live
 WHERE (company_id, table_name, record_id) IN ({keys})
 """
-_READ_MENDED = "SELECT MAX(id) FROM sync_audit WHERE action = %s"
 _READ_HIGHEST = "SELECT MAX(record_id) FROM sync_live WHERE table_name = %s"
 _INTO = ("sync_live", "company_id, table_name, record_id, version, is_deleted, device_id, local_id")
 _STORE_NEWER = """ AS new ON DUPLICATE KEY UPDATE
@@ -81,14 +82,14 @@ class LiveRecords:
         self._mended: int | None = None
         self._kept = 0
 
-    def begin(self) -> None:
-        """First in each MySQL transaction: give up what somebody else may have changed since the last one."""
+    def begin(self, mended: int | None) -> None:
+        """First in each MySQL transaction: give up what somebody else may have changed since the last one.
+
+        `mended` is the answer to `READ_MENDED` in that transaction.
+        """
         for records, record_id in self._passing:
             records.known.pop(record_id, None)
         self._passing.clear()
-        with self._connection.cursor() as cursor:
-            cursor.execute(_READ_MENDED, (MENDED,))
-            (mended,) = cursor.fetchone() or (None,)
         if mended != self._mended:
             self._mended = mended
             self._forget()
@@ -141,8 +142,8 @@ class LiveRecords:
                 records.makers.pop(record_id, None)
         return older >> _FLAG_BITS if older else None, maker
 
-    def store(self) -> None:
-        """Write all that was put."""
+    def store(self, writes: Together) -> None:
+        """Write all that was put with what else the transaction writes."""
         new: list[_Row] = []
         known: list[_Row] = []
         for (company, table), records in sorted(self._tables.items()):
@@ -151,8 +152,8 @@ class LiveRecords:
                 device_id, local_id = makers.get(record_id) or (None, None)
                 row = company, table, record_id, packed >> _FLAG_BITS, packed & _DELETED, device_id, local_id
                 (known if stored.get(record_id) else new).append(row)
-        store_rows(self._connection, _INTO, new, as_lines=_lines, as_values=_values, tail=_STORE_NEWER)
-        insert_rows(self._connection, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
+        store_rows(writes, _INTO, new, as_lines=_lines, as_values=_values, tail=_STORE_NEWER)
+        insert_rows(writes.put, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
         if self._kept + sum(len(records.put) for records in self._tables.values()) > RECORDS_KEPT_MAX:
             self._tables.clear()
             self._highest.clear()

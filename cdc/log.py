@@ -13,13 +13,13 @@ from typing import Any
 from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_change, tx_columns
-from cdc.entries import PendingTx, Redelivery
+from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
-from cdc.live import LiveRecords
+from cdc.live import READ_MENDED, LiveRecords
 from cdc.load import field, field_again, field_bytes
 from cdc.sql import literal, literal_again, literal_bytes, quoted, store_rows
-from cdc.state import Anchor, State, move_state, require_lease, with_gtids
-from schema.connect import read_timeout
+from cdc.state import Anchor, State, commit_moved, hold_lease, with_gtids
+from cdc.together import Together, begin
 from schema.versions import advance
 
 CHANGE_COLUMNS = (
@@ -29,8 +29,6 @@ CHANGE_COLUMNS = (
 TX_COLUMNS = (
     "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
 )
-COMMIT_SECONDS_MAX = 120
-"""A COMMIT may wait for a slow disk longer than any other statement; what became of one that was given up, the next pass reads."""
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
 _NULL, _ONE, _TWO = "\\N", "\\", "\\\\"
 _TxValues = tuple[int | str | None, ...]
@@ -51,27 +49,27 @@ def append(
     `also` writes what must be true together with it. `live` is what the appends before, under this lease, know of sync_live.
     Raises LeaseLost (nothing written) and pymysql errors (nothing written, or, when COMMIT's answer was lost, all of it).
     """
-    connection.begin()
     writer = PartWriter(connection, state, live or LiveRecords(connection))
-    writer.live.begin()
-    writer.live.read(entry for tx in batch for entry in tx.entries)
+    writer.begin(entry for tx in batch for entry in tx.entries)
     for tx in batch:
         writer.write(tx)
     writer.flush()
-    writer.live.store()
+    writer.live.store(writer.writes)
     if also is not None:
+        writer.writes.run()
         also()
-    return _commit_moved(connection, writer.state())
+    return _commit(writer)
 
 
 class PartWriter:
     """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits.
 
-    Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx.
+    Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx; and few rows
+    wait in `writes` for the packet that commits them.
     """
 
     def __init__(self, connection: Connection[Any], state: State, live: LiveRecords) -> None:
-        self.connection = connection
+        self.writes = Together(connection)
         self.live = live
         self._before = state
         self._head = state.head
@@ -82,6 +80,12 @@ class PartWriter:
         self._gtids: list[Gtid] = []
         self._changes: list[tuple[ChangeRow, bytes]] = []
         self._txs: list[_TxValues] = []
+
+    def begin(self, entries: Iterable[Entry | Redelivery]) -> None:
+        """Begin a transaction that will write these."""
+        found = begin(self.writes.connection, READ_MENDED)
+        self.live.begin(found[0] if found is not None else None)
+        self.live.read(entries)
 
     def state(self) -> State:
         """The state that is true with all that was written."""
@@ -98,10 +102,10 @@ class PartWriter:
         )
 
     def flush(self) -> None:
-        """Store what has come together."""
+        """Write what has come together."""
         into = "sync_changes", CHANGE_COLUMNS
-        store_rows(self.connection, into, self._changes, as_lines=_change_lines, as_values=_change_values)
-        store_rows(self.connection, ("sync_tx", TX_COLUMNS), self._txs, as_lines=_tx_lines, as_values=_tx_values)
+        store_rows(self.writes, into, self._changes, as_lines=_change_lines, as_values=_change_values)
+        store_rows(self.writes, ("sync_tx", TX_COLUMNS), self._txs, as_lines=_tx_lines, as_values=_tx_values)
         self._changes.clear()
         self._txs.clear()
 
@@ -149,7 +153,8 @@ class PartWriter:
         if newest is None:
             return
         self.flush()  # the newest may be among what has come together
-        with self.connection.cursor() as cursor:
+        self.writes.run()
+        with self.writes.connection.cursor() as cursor:
             cursor.execute(_READ_NEWEST, (entry.company_id, newest.version))
             found = cursor.fetchone()
         if found is None:
@@ -163,7 +168,6 @@ class LargeTx:
     """One tx stored in parts, each its own commit above the head; `finish` shows all of it at once."""
 
     def __init__(self, connection: Connection[Any], state: State, live: LiveRecords | None = None) -> None:
-        self._connection = connection
         self._state = state
         self._writer = PartWriter(connection, state, live or LiveRecords(connection))
         self._writer.open_tx()
@@ -173,25 +177,20 @@ class LargeTx:
 
         Raises LeaseLost as `append` does: a successor has trimmed what is above the head, and gives these versions itself.
         """
-        self._connection.begin()
-        require_lease(self._connection, self._state)
-        self._write(part)
-        _commit(self._connection)
-
-    def _write(self, part: PendingTx) -> None:
-        self._writer.live.begin()
-        self._writer.live.read(part.entries)
+        self._writer.begin(part.entries)
+        hold_lease(self._writer.writes.connection, self._state)
         self._writer.write_part(part)
         self._writer.flush()
+        self._writer.writes.commit()
 
     def finish(self, last: PendingTx) -> State:
         """Store the last entries, then show the tx: newest versions, head and checkpoint in one commit. Returns the new state."""
-        self._connection.begin()
-        self._write(last)
+        self._writer.begin(last.entries)
+        self._writer.write_part(last)
         self._writer.close_tx(last, self._state.head)
         self._writer.flush()
-        self._writer.live.store()
-        return _commit_moved(self._connection, self._writer.state())
+        self._writer.live.store(self._writer.writes)
+        return _commit(self._writer)
 
 
 def trim_above_head(connection: Connection[Any], state: State) -> int:
@@ -202,7 +201,7 @@ def trim_above_head(connection: Connection[Any], state: State) -> int:
     deleted = 0
     while True:
         connection.begin()
-        require_lease(connection, state)
+        hold_lease(connection, state)
         with connection.cursor() as cursor:
             count: int = cursor.execute(_TRIM, (state.head,))
         connection.commit()
@@ -275,12 +274,7 @@ def _tx_lines(rows: Iterable[_TxValues]) -> Iterator[bytes]:
         yield ("\t".join(map(field, values)) + "\n").encode()
 
 
-def _commit_moved(connection: Connection[Any], state: State) -> State:
-    move_state(connection, state)
-    _commit(connection)
+def _commit(writer: PartWriter) -> State:
+    state = writer.state()
+    commit_moved(writer.writes, state)
     return state
-
-
-def _commit(connection: Connection[Any]) -> None:
-    with read_timeout(connection, COMMIT_SECONDS_MAX):
-        connection.commit()

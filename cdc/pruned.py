@@ -69,7 +69,7 @@ def record_stretches(connection: Connection[Any], new: Sequence[Stretch]) -> Non
         if beside:
             with connection.cursor() as cursor:
                 cursor.execute(_DELETE.format(firsts=_list(stretch.first for stretch in beside)))
-        insert_rows(connection, _INSERT, map(_literal, join(sorted([*part, *beside], key=lambda stretch: stretch.first))))
+        insert_rows(connection.query, _INSERT, map(_literal, join(sorted([*part, *beside], key=lambda stretch: stretch.first))))
 
 
 def join(stretches: Iterable[Stretch]) -> list[Stretch]:

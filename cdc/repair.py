@@ -74,7 +74,7 @@ class Repair:
     def restore_tx(self, row: TxRow) -> None:
         """Put a row of sync_tx back."""
         self._refuse_above_head(row.last_version)
-        self._commit(partial(insert_rows, self._connection, _INSERT_TX, [f"({','.join(map(literal, row.values()))})"]))
+        self._commit(partial(insert_rows, self._connection.query, _INSERT_TX, [f"({','.join(map(literal, row.values()))})"]))
         self.txs += 1
 
     def restore_changes(self, rows: Iterable[tuple[ChangeRow, bytes]]) -> None:
@@ -83,7 +83,7 @@ class Repair:
             first, last = part[0][0].version, part[-1][0].version
             self._refuse_above_head(last)
             literals = [change_literal(row, chain) for row, chain in part]
-            self._commit(partial(insert_rows, self._connection, _INSERT_CHANGES, literals))
+            self._commit(partial(insert_rows, self._connection.query, _INSERT_CHANGES, literals))
             self.changes += len(part)
             self._note_range(first, last)
 
@@ -96,7 +96,7 @@ class Repair:
 
     def _store_live(self, literals: list[str]) -> None:
         """With word to a running tailer that what it remembers of sync_live may be wrong."""
-        insert_rows(self._connection, _INSERT_LIVE, literals, _ONLY_FORWARD)
+        insert_rows(self._connection.query, _INSERT_LIVE, literals, _ONLY_FORWARD)
         self._audit(MENDED, {"records": len(literals)})
 
     def finish(self) -> None:

@@ -7,13 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pymysql.connections import Connection
-
 from cdc.load import ROWS_MIN, load_rows
+from cdc.together import PACKET_CHARACTERS_MAX, Together
 
 _T = TypeVar("_T")
-
-STATEMENT_CHARACTERS_MAX = 4 * 1024 * 1024
 
 
 def quoted(text: str) -> str:
@@ -45,22 +42,22 @@ def literal_bytes(value: bytes) -> str:
     return f"X'{value.hex()}'"
 
 
-def insert_rows(connection: Connection[Any], head: str, rows: Iterable[str], tail: str = "") -> None:
-    """Run `head row,row,… tail` as often as the size needs; nothing where there is no row. `rows` are value lists in brackets."""
+def insert_rows(run: Callable[[str], object], head: str, rows: Iterable[str], tail: str = "") -> None:
+    """`run` `head row,row,… tail` as often as the size needs; nothing where there is no row. `rows` are value lists in brackets."""
     part: list[str] = []
     size = 0
     for row in rows:
-        if part and size + len(row) > STATEMENT_CHARACTERS_MAX:
-            connection.query(f"{head}{','.join(part)}{tail}")
+        if part and size + len(row) > PACKET_CHARACTERS_MAX:
+            run(f"{head}{','.join(part)}{tail}")
             part, size = [], 0
         part.append(row)
         size += len(row) + 1
     if part:
-        connection.query(f"{head}{','.join(part)}{tail}")
+        run(f"{head}{','.join(part)}{tail}")
 
 
 def store_rows(
-    connection: Connection[Any],
+    writes: Together,
     into: tuple[str, str],
     rows: Sequence[_T],
     *,
@@ -68,10 +65,10 @@ def store_rows(
     as_values: Callable[[_T], str],
     tail: str = "",
 ) -> None:
-    """Store new rows, many of them by LOAD DATA LOCAL. `into` is the table and its columns.
+    """Store new rows, many of them by LOAD DATA LOCAL, few with what else waits. `into` is the table and its columns.
 
     `as_lines` makes the line of each row, `as_values` a row's value list; `tail` ends the INSERT. Raises pymysql errors.
     """
-    if len(rows) >= ROWS_MIN and load_rows(connection, into, as_lines(rows)):
+    if len(rows) >= ROWS_MIN and load_rows(writes.connection, into, as_lines(rows)):
         return
-    insert_rows(connection, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)
+    insert_rows(writes.put, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)

@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
+from pymysql.err import IntegrityError
 
 from cdc.gtid import Gtid, GtidSet, Interval, Source
+from cdc.together import Together
 from schema.errors import LeaseLost, StartError
 
 _READ = """
 SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain, anchor_gtid, anchor_time_us
 FROM sync_state WHERE id = 1
 """
-_READ_TOKEN = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
+_HOLD = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
 _MOVE = """
 UPDATE sync_state
 SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, anchor_gtid = %s, anchor_time_us = %s,
-    last_commit_at = UTC_TIMESTAMP(6)
-WHERE id = 1 AND fencing_token = %s
+    last_commit_at = UTC_TIMESTAMP(6), fencing_token = IF(fencing_token = %s, fencing_token, NULL)
+WHERE id = 1
 """
+# In strict mode NULL is an error in a column that is NOT NULL, and after an error the COMMIT in the same packet is not reached.
+_NOT_OURS = 1048
 
 
 class Anchor(NamedTuple):
@@ -63,26 +67,38 @@ def read_state(connection: Connection[Any]) -> State:
     return State(epoch, head, tx, GtidSet.parse(gtid_set), file, pos, server_uuid, token, chain, anchor)
 
 
-def move_state(connection: Connection[Any], state: State) -> None:
-    """Write the moved state inside the caller's transaction. Raises LeaseLost where a higher fencing token is stored."""
-    gtid, time_us = (str(state.anchor.gtid), state.anchor.time_us) if state.anchor is not None else (None, None)
-    values = (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, gtid, time_us, state.fencing_token)
-    with connection.cursor() as cursor:
-        moved = cursor.execute(_MOVE, values)
-    if moved != 1:
-        raise _lost()
-
-
-def require_lease(connection: Connection[Any], state: State) -> None:
+def hold_lease(connection: Connection[Any], state: State) -> None:
     """Hold the fencing token as it is until the caller's transaction ends, where that transaction does not move the state.
 
     Raises LeaseLost where a higher one is stored.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_READ_TOKEN)
+        cursor.execute(_HOLD)
         row = cursor.fetchone()
     if row != (state.fencing_token,):
         raise _lost()
+
+
+def commit_moved(writes: Together, state: State) -> None:
+    """Write the moved state and commit it with all that the transaction wrote, if the fencing token is still ours.
+
+    Raises LeaseLost where a higher one is stored, and pymysql errors, as `Together.commit` does.
+    """
+    move_state(writes, state)
+    try:
+        writes.commit()
+    except IntegrityError as problem:
+        if problem.args[0] == _NOT_OURS and "fencing_token" in str(problem.args[-1]):
+            raise _lost() from problem
+        raise
+
+
+def move_state(writes: Together, state: State) -> None:
+    """Have the moved state written. It fails where a higher fencing token is stored."""
+    gtid, time_us = (str(state.anchor.gtid), state.anchor.time_us) if state.anchor is not None else (None, None)
+    values = (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, gtid, time_us, state.fencing_token)
+    with writes.connection.cursor() as cursor:
+        writes.put(cursor.mogrify(_MOVE, values))
 
 
 def _lost() -> LeaseLost:

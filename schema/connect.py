@@ -21,7 +21,8 @@ def open_connection(
 ) -> Connection[Any]:
     """Open a session in UTC, utf8mb4, strict mode. Affected rows count matched rows, so that a compare-and-set can be told.
 
-    `may_load`: rows may be sent for LOAD DATA LOCAL (`cdc.load`); a file that the server asks for never is.
+    Statements may go together in one packet (`cdc.together`). `may_load`: rows may be sent for LOAD DATA LOCAL (`cdc.load`); a file
+    that the server asks for never is.
     Raises pymysql.err.OperationalError as the server or the socket gave it.
     """
     return pymysql.connect(
@@ -36,7 +37,7 @@ def open_connection(
         connect_timeout=timeout_seconds,
         read_timeout=more.pop("read_timeout", None),
         write_timeout=more.pop("write_timeout", None),
-        client_flag=CLIENT.FOUND_ROWS | (CLIENT.LOCAL_FILES if may_load else 0),
+        client_flag=CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS | (CLIENT.LOCAL_FILES if may_load else 0),
         init_command="SET SESSION time_zone = '+00:00', SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
         **more,
     )

@@ -1,16 +1,18 @@
 """Holds a pull until its company has something new (contract §2.8). One question to MySQL serves all who wait in this worker.
 
-A hint from the tailer through Redis makes the watch ask at once; without one it asks at short intervals, and only while somebody
-waits. What a hint says is not believed, so a lost or a false one costs time and nothing else.
+A hint from the tailer through Redis wakes those whose company it names; where hints may have been missed, and at intervals while
+somebody waits, the watch asks. What a hint says is not believed: who is woken looks, so a lost or a false one costs time and
+nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
+import msgspec
 from aiohttp import web
 
 from api.cache import Cache
@@ -21,18 +23,33 @@ from schema.errors import SyncError
 POLL_SECONDS = 0.1
 POLL_SECONDS_WITHOUT_HINTS = 0.01
 PAUSE_SECONDS_MIN = 0.002
-"""Between two questions, so that a busy tailer's hints do not become as many queries."""
+"""Between two questions, so that many who come with an older head do not become as many queries."""
+COMPANIES_MAX = 10_000
 HEAD_CHANNEL = "head"
 _READ_HEAD = "SELECT head FROM sync_state WHERE id = 1"
+
+
+class Hint(msgspec.Struct, rename={"before": "from", "head": "to"}, frozen=True):
+    """The head moved from `before` to `head`, with changes for these companies."""
+
+    before: int
+    head: int
+    companies: tuple[int, ...]
+
+
+_hint = msgspec.json.Decoder(Hint)
 
 
 class HeadWatch:
     """Who waits, by company, each with the head that it has seen; `_head` is the one that they were last looked at for.
 
-    `_is_complete`: nobody waits who came with an older head, for whom that look was too early.
+    `_is_complete`: nobody waits for whom that look was too early, for they came with an older head, or a hint came before them.
+    `_hints` has each company's last one of those that followed one on the other since `_hints_since`.
     """
 
-    def __init__(self, database: Database, cache: Cache, *, held_max: int, on_hint: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, cache: Cache, *, held_max: int, on_hint: Callable[[Collection[int] | None], None]
+    ) -> None:
         self._on_hint = on_hint
         self._held_max = held_max
         self._held: dict[tuple[int, str], int] = {}
@@ -41,6 +58,8 @@ class HeadWatch:
         self._waiting: dict[int, dict[asyncio.Future[None], int]] = defaultdict(dict)
         self._head = 0
         self._is_complete = True
+        self._hints: dict[int, int] = {}
+        self._hints_since = self._hints_to = 0
         self._hinted = asyncio.Event()
         self._has_hints = False
         self._listener: asyncio.Task[None] | None = None
@@ -85,7 +104,8 @@ class HeadWatch:
         """Tell within this long whether the company may have a change above `head`, the newest version the caller looked at."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[company_id][future] = head
-        self._is_complete = self._is_complete and head >= self._head
+        is_looked_at = head >= max(self._head, self._hints_since, self._hints.get(company_id, 0))
+        self._is_complete = self._is_complete and is_looked_at
         if self._watcher is None or self._watcher.done():
             self._watcher = asyncio.create_task(self._watch())
         elif not self._is_complete:
@@ -129,10 +149,32 @@ class HeadWatch:
     async def _listen(self) -> None:
         async for message in self._cache.subscribe(HEAD_CHANNEL):
             self._has_hints = True
-            if message is not None:
-                self._on_hint()
-            if message is not None or self._waiting:
+            hint = _decoded(message)
+            if hint is None or hint.before != self._hints_to or len(self._hints) > COMPANIES_MAX:
+                self._hints.clear()  # some may have been missed
+                self._hints_since = hint.head if hint is not None else self._hints_to
+                self._is_complete = False
                 self._hinted.set()
+            self._on_hint(hint.companies if hint is not None else None)
+            if hint is not None:
+                self._take(hint)
+
+    def _take(self, hint: Hint) -> None:
+        """Wake those who have not seen what it tells of."""
+        self._hints_to = hint.head
+        for company_id in hint.companies:
+            self._hints[company_id] = hint.head
+            for future, seen in self._waiting.get(company_id, {}).items():
+                if hint.head > seen and not future.done():
+                    future.set_result(None)
+
+
+def _decoded(message: bytes | None) -> Hint | None:
+    """None where hints may have been missed, and for what is no hint."""
+    try:
+        return _hint.decode(message) if message is not None else None
+    except msgspec.DecodeError:
+        return None
 
 
 HEADS = web.AppKey("heads", HeadWatch)

@@ -39,7 +39,7 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
 
     The push is committed: whatever is not known in time is left out, and never makes an error of a success.
     """
-    passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000)
+    passed = await app[WAITER].wait(pushed.origin_id, app[SETTINGS].push_wait_ms_max / 1000, company_id=scope.company_id)
     async with app[DATABASE].read_late() as session:
         reader = VersionReader(session, scope.company_id, passed)
         head, deliveries = await _head_and_given(session, scope, push, passed)

@@ -1,14 +1,16 @@
 """Waits until the tailer has passed a transaction of ours. One question to MySQL serves all who wait in this worker.
 
-A hint from the tailer makes it ask at once; without hints it asks at short intervals. What a hint says is not believed, so a lost
-one costs time and nothing else. The same question brings what a push's answer has to know, as of that moment.
+A hint from the tailer that names the company makes it ask at once; without hints it asks at short intervals. What a hint says is
+not believed, so a lost one costs time and nothing else. The same question brings what a push's answer has to know, as of that
+moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -64,14 +66,19 @@ class Waiter:
         self._database = database
         self._clock = clock
         self._waiting: dict[int, asyncio.Future[Passed]] = {}
+        self._companies: Counter[int | None] = Counter()
         self._asker: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
         self._has_hints = False
 
-    async def wait(self, origin_id: int, seconds_max: float) -> Passed | None:
-        """Return where the transaction stands, None where the tailer has not passed it in time."""
+    async def wait(self, origin_id: int, seconds_max: float, *, company_id: int | None = None) -> Passed | None:
+        """Return where the transaction stands, None where the tailer has not passed it in time.
+
+        `company_id`: hints that name other companies are none for it.
+        """
         future: asyncio.Future[Passed] = asyncio.get_running_loop().create_future()
         self._waiting[origin_id] = future
+        self._companies[company_id] += 1
         if self._asker is None or self._asker.done():
             self._asker = asyncio.create_task(self._ask())
         try:
@@ -81,16 +88,20 @@ class Waiter:
             return None
         finally:
             self._waiting.pop(origin_id, None)
+            self._companies[company_id] -= 1
+            if not self._companies[company_id]:
+                del self._companies[company_id]
 
     async def close(self) -> None:
         """End the asking; who still waits is told nothing."""
         if self._asker is not None:
             self._asker.cancel()
 
-    def hinted(self) -> None:
-        """The tailer has committed something: ask now."""
+    def hinted(self, companies: Collection[int] | None) -> None:
+        """The tailer has committed changes of these companies; None: perhaps of any."""
         self._has_hints = True
-        self._hint.set()
+        if companies is None or None in self._companies or any(company_id in self._companies for company_id in companies):
+            self._hint.set()
 
     async def _ask(self) -> None:
         first = pause = POLL_SECONDS_MAX if self._has_hints else POLL_SECONDS_MIN

@@ -1,8 +1,10 @@
-"""The peer: a bare aiohttp handler on uvloop that reads a request and returns bytes it holds, in a process of its own."""
+"""The peer: a bare aiohttp handler on uvloop that reads a request and returns bytes it holds, in processes of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from api.server import open_sockets
 from cli.embedded.process import Child
 from tests.bench.load import ROOT
 from tests.servers import clean_environ
@@ -20,13 +23,16 @@ _START_SECONDS_MAX = 30
 
 
 @contextmanager
-def bare_server(directory: Path, body: bytes) -> Iterator[tuple[Child, int]]:
-    """Serve `body` to every POST while the block lasts; yields the process and its port."""
+def bare_server(directory: Path, body: bytes, *, workers: int) -> Iterator[tuple[Child, int]]:
+    """Serve `body` to every POST while the block lasts; yields the process, parent of the other workers, and its port."""
     held, log = directory / "bare.body", directory / "bare.log"
     held.write_bytes(body)
     log.unlink(missing_ok=True)
     child = Child(
-        "bare", [sys.executable, "-m", "tests.bench.bare", str(held)], log=log, env={**clean_environ(), "PYTHONPATH": str(ROOT)}
+        "bare",
+        [sys.executable, "-m", "tests.bench.bare", str(held), str(workers)],
+        log=log,
+        env={**clean_environ(), "PYTHONPATH": str(ROOT)},
     )
     child.start()
     try:
@@ -40,7 +46,7 @@ def bare_server(directory: Path, body: bytes) -> Iterator[tuple[Child, int]]:
         child.kill()
 
 
-async def _serve(body: bytes) -> None:
+async def _serve(body: bytes, listening: socket.socket) -> None:
     async def answer(request: web.Request) -> web.Response:
         await request.read()
         return web.Response(body=body, content_type="application/json")
@@ -49,11 +55,18 @@ async def _serve(body: bytes) -> None:
     app.router.add_post("/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(runner.addresses[0][1], flush=True)
+    await web.SockSite(runner, listening).start()
     await asyncio.Event().wait()
 
 
+def _main(body: bytes, workers: int) -> None:
+    sockets = open_sockets("127.0.0.1", 0, workers)
+    parent = os.getpid()
+    mine = next((one for one in sockets[1:] if os.fork() == 0), sockets[0])
+    if os.getpid() == parent:
+        print(mine.getsockname()[1], flush=True)
+    uvloop.run(_serve(body, mine))
+
+
 if __name__ == "__main__":
-    uvloop.run(_serve(Path(sys.argv[1]).read_bytes()))
+    _main(Path(sys.argv[1]).read_bytes(), int(sys.argv[2]))

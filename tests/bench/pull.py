@@ -1,10 +1,14 @@
-"""Pull under load: deltas, cursors that advance, empty pulls, pages, first syncs; beside a bare handler with the same bytes."""
+"""Pull under load: deltas, cursors that advance, empty pulls, pages, first syncs; beside a bare handler with the same bytes.
+
+Requests are answered by a worker for each core, first syncs by one, since each worker reads a page once; bare ones likewise.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tests.bench.bare import bare_server
 from tests.bench.figure import Figure
@@ -18,6 +22,7 @@ CHANGES = 200_000
 DELTA = 100
 PAGE = 1_000
 ADVANCING_DEVICES = 1_000
+WORKERS = 2
 FIRST_SYNCS = 100
 _WARM_SECONDS = 2.0
 _ROWS_READ = """
@@ -30,23 +35,29 @@ _BARE = "a bare aiohttp handler, same bytes"
 def measure(share: float) -> Iterator[Figure]:
     """Yield the figures; `share` takes that part of the rows and of the ten seconds of each."""
     records, seconds = max(2_000, int(RECORDS * share)), max(4.0, 10 * share)
-    with open_lab() as lab:
-        crew = lab.hire(FIRST_SYNCS)
-        walkers = lab.hire(ADVANCING_DEVICES, company_id=crew.company_id)
-        begin, head = generate(lab, crew.company_id, max(10 * records, int(CHANGES * share)), records)
-        bench = _Bench(lab, crew, begin, head, seconds)
+    with _opened(records, seconds, share, workers=WORKERS) as bench:
         yield from bench.deltas()
-        yield bench.advancing(walkers)
+        yield bench.advancing()
         yield from bench.empty()
         yield bench.page()
+    with _opened(records, seconds, share, workers=1) as bench:
         yield from bench.first_syncs(records)
+
+
+@contextmanager
+def _opened(records: int, seconds: float, share: float, *, workers: int) -> Iterator[_Bench]:
+    with open_lab(workers=workers) as lab:
+        crew = lab.hire(FIRST_SYNCS)
+        begin, head = generate(lab, crew.company_id, max(10 * records, int(CHANGES * share)), records)
+        yield _Bench(lab, crew, begin, head, seconds, workers)
 
 
 class _Bench:
     """One company whose changes lie between two heads."""
 
-    def __init__(self, lab: Lab, crew: Crew, begin: int, head: int, seconds: float) -> None:
+    def __init__(self, lab: Lab, crew: Crew, begin: int, head: int, seconds: float, workers: int) -> None:
         self._lab, self._crew, self._begin, self._head, self._seconds = lab, crew, begin, head, seconds
+        self._workers = workers
 
     def deltas(self) -> Iterator[Figure]:
         """The same delta for each device over and over, each device at a place of its own."""
@@ -55,8 +66,9 @@ class _Bench:
             result, cpu, peer = self._beside_bare(lines)
             yield _figure(f"delta of {DELTA}, {connections} connections", result, cpu, f"≥ 2,700 req/s, p99 < {p99} ms", peer)
 
-    def advancing(self, crew: Crew) -> Figure:
+    def advancing(self) -> Figure:
         """Cursors that advance with every pull, so that each is recorded, durably."""
+        crew = self._lab.hire(ADVANCING_DEVICES, company_id=self._crew.company_id)
         talks = [self._walk(crew, i, self._begin + i, DELTA, end=self._head - DELTA) for i in range(len(crew.tokens))]
         lines = [talks[i::100] for i in range(100)]
         result, cpu = self._load(lines)
@@ -111,7 +123,7 @@ class _Bench:
 
     def _bare(self, size: int, connections: int) -> float:
         """Answers of this size a second; ours are told with their headers, of which a bare answer has about as many."""
-        with bare_server(self._lab.stack.directory, b"x" * size) as (child, port):
+        with bare_server(self._lab.stack.directory, b"x" * size, workers=self._workers) as (child, port):
             lines = [[Ready([post(PULL, "t" * 300, b"y" * 80)])] for _ in range(connections)]
             self._lab.load(lines, _WARM_SECONDS / 2, port=port)
             before = cpu_seconds(child.pid)

@@ -15,9 +15,14 @@ from cdc.source import ConnectionSettings
 from schema.settings import MySQLAddress
 
 Target = TypeVar("Target", ConnectionSettings, MySQLAddress)
-_COMMIT = (b"\x03COMMIT", b";\nCOMMIT")
+_COMMIT = (b"\x03COMMIT", b";COMMIT", b";\nCOMMIT")
 """A statement of its own, or the last one of a packet."""
+_MORE_RESULTS = 0x0008
+"""SERVER_MORE_RESULTS_EXISTS: an OK packet that has it answers a statement before the last one of its packet."""
+_LENGTH_BYTES = {0xFC: 3, 0xFD: 4, 0xFE: 9}
 _WRITES = (b"INSERT INTO", b"UPDATE ", b"DELETE FROM")
+APPENDS = (b"INTO sync_changes", b"INTO TABLE sync_changes")
+"""In place of any write: those of the tailer's appends, and not of its taking the lease."""
 _CLIENT_SSL_HIGH = 0x08
 """CLIENT_SSL (0x0800) in the second byte of the greeting's capability flags."""
 
@@ -49,7 +54,7 @@ class Proxy(Generic[Target]):
     """Forwards both ways. `spoil` gets each piece from the server; what it returns goes on.
 
     `is_silent`: whatever comes, either way, is swallowed, and no connection ends. `commits_to_lose`: so many answers of a COMMIT
-    that stored something are dropped and their connections cut, each with `loss_probability`; `commits_lost` counts them.
+    that stored something (`writes`) are dropped, their connections cut, each with `loss_probability`; `commits_lost` counts them.
     With `hides_tls` clients are told that the server has none: a COMMIT can only be seen in plain text.
     """
 
@@ -59,6 +64,7 @@ class Proxy(Generic[Target]):
         self.is_silent = False
         self.delay_seconds = 0.0
         self.commits_to_lose = 0
+        self.writes: tuple[bytes, ...] = _WRITES
         self.commits_lost = 0
         self.loss_probability = 1.0
         self.chance = random.Random()
@@ -131,10 +137,9 @@ class Proxy(Generic[Target]):
             link.client.close()
             link.server.close()
 
-    @staticmethod
-    def _from_client(link: _Link, data: bytes) -> bytes:
+    def _from_client(self, link: _Link, data: bytes) -> bytes:
         is_commit = data.endswith(_COMMIT)
-        has_written = link.has_written or any(word in data for word in _WRITES)
+        has_written = link.has_written or any(word in data for word in self.writes)
         link.is_committing = is_commit and has_written
         link.has_written = not is_commit and has_written
         return data
@@ -143,12 +148,28 @@ class Proxy(Generic[Target]):
         if not link.has_greeted:
             link.has_greeted = True
             return _without_tls(data) if self._hides_tls else self.spoil(data)
+        if link.is_committing and _has_more(data):
+            return self.spoil(data)
         is_next = link.is_committing and self.commits_lost < self.commits_to_lose
         link.is_committing = False
         if is_next and self.chance.random() < self.loss_probability:
             self.commits_lost += 1
             raise Cut(b"")
         return self.spoil(data)
+
+
+def _has_more(data: bytes) -> bool:
+    """Whether the last of these packets is the OK of a statement that is followed by another one's answer."""
+    start = 0
+    while (end := start + 4 + int.from_bytes(data[start : start + 3], "little")) < len(data):
+        start = end
+    packet = data[start + 4 :]
+    if not packet or packet[0] != 0:
+        return False
+    place = 1
+    for _ in ("affected rows", "last id"):
+        place += _LENGTH_BYTES.get(packet[place], 1)
+    return bool(int.from_bytes(packet[place : place + 2], "little") & _MORE_RESULTS)
 
 
 def _without_tls(greeting: bytes) -> bytes:

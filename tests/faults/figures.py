@@ -34,7 +34,7 @@ from tests.faults.kit import Pace, assert_nothing_is_wrong, is_held_by, tail_tha
 from tests.faults.test_network_cuts import Scissors
 from tests.faults.waiting import wait_until
 from tests.ledger import Ledger
-from tests.proxy import Proxy
+from tests.proxy import APPENDS, Proxy
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
@@ -144,7 +144,7 @@ def handovers(lab: Lab, times: int) -> None:
 def commit_answers(lab: Lab, times: int) -> None:
     """MySQL committed; the tailer is never told."""
     proxy = lab.proxy()
-    proxy.commits_to_lose, proxy.loss_probability, proxy.chance = times, 0.5, lab.chance
+    proxy.commits_to_lose, proxy.loss_probability, proxy.chance, proxy.writes = times, 0.5, lab.chance, APPENDS
     lab.tail(lab.through(proxy))
 
     def is_over() -> bool:

@@ -15,7 +15,7 @@ from tests.faults.kit import assert_nothing_is_wrong, new_seed, with_settings, w
 from tests.faults.waiting import wait_until
 from tests.ledger import Ledger
 from tests.oracle import Oracle
-from tests.proxy import Proxy
+from tests.proxy import APPENDS, Proxy
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
@@ -25,7 +25,7 @@ def test_the_tailer_never_stores_twice_what_it_was_not_told_of(
 ) -> None:
     company, chance = sql.company(), new_seed()
     with Proxy(database.settings.tailer(), hides_tls=True) as proxy:
-        proxy.commits_to_lose, proxy.loss_probability, proxy.chance = 8, 0.5, chance
+        proxy.commits_to_lose, proxy.loss_probability, proxy.chance, proxy.writes = 8, 0.5, chance, APPENDS
         through = with_settings(database, mysql_tailer_url=proxy.connect.url(), mysql_socket="", tailer_backoff_seconds_max=1)
         tailer = start_tail(through, "--standby")
         with writing(database, company, ledger, chance):

@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
-import msgspec
 from aiohttp import web
 
 from api.cache import Cache
 from api.db import Database
 from api.newest import read_newest
 from schema.errors import SyncError
+from schema.hints import Hint, decoded_hint
 
 POLL_SECONDS = 0.1
 POLL_SECONDS_WITHOUT_HINTS = 0.01
@@ -27,17 +27,6 @@ PAUSE_SECONDS_MIN = 0.002
 COMPANIES_MAX = 10_000
 HEAD_CHANNEL = "head"
 _READ_HEAD = "SELECT head FROM sync_state WHERE id = 1"
-
-
-class Hint(msgspec.Struct, rename={"before": "from", "head": "to"}, frozen=True):
-    """The head moved from `before` to `head`, with changes for these companies."""
-
-    before: int
-    head: int
-    companies: tuple[int, ...]
-
-
-_hint = msgspec.json.Decoder(Hint)
 
 
 class HeadWatch:
@@ -149,13 +138,14 @@ class HeadWatch:
     async def _listen(self) -> None:
         async for message in self._cache.subscribe(HEAD_CHANNEL):
             self._has_hints = True
-            hint = _decoded(message)
+            hint = decoded_hint(message) if message is not None else None
             if hint is None or hint.before != self._hints_to or len(self._hints) > COMPANIES_MAX:
                 self._hints.clear()  # some may have been missed
                 self._hints_since = hint.head if hint is not None else self._hints_to
                 self._is_complete = False
                 self._hinted.set()
-            self._on_hint(hint.companies if hint is not None else None)
+            if message is not None:
+                self._on_hint(hint.companies if hint is not None else None)
             if hint is not None:
                 self._take(hint)
 
@@ -167,14 +157,6 @@ class HeadWatch:
             for future, seen in self._waiting.get(company_id, {}).items():
                 if hint.head > seen and not future.done():
                     future.set_result(None)
-
-
-def _decoded(message: bytes | None) -> Hint | None:
-    """None where hints may have been missed, and for what is no hint."""
-    try:
-        return _hint.decode(message) if message is not None else None
-    except msgspec.DecodeError:
-        return None
 
 
 HEADS = web.AppKey("heads", HeadWatch)

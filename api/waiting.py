@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +65,7 @@ class Waiter:
         self._database = database
         self._clock = clock
         self._waiting: dict[int, asyncio.Future[Passed]] = {}
-        self._companies: Counter[int | None] = Counter()
+        self._companies: dict[int, int | None] = {}
         self._asker: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
         self._has_hints = False
@@ -78,7 +77,7 @@ class Waiter:
         """
         future: asyncio.Future[Passed] = asyncio.get_running_loop().create_future()
         self._waiting[origin_id] = future
-        self._companies[company_id] += 1
+        self._companies[origin_id] = company_id
         if self._asker is None or self._asker.done():
             self._asker = asyncio.create_task(self._ask())
         try:
@@ -88,9 +87,7 @@ class Waiter:
             return None
         finally:
             self._waiting.pop(origin_id, None)
-            self._companies[company_id] -= 1
-            if not self._companies[company_id]:
-                del self._companies[company_id]
+            self._companies.pop(origin_id, None)
 
     async def close(self) -> None:
         """End the asking; who still waits is told nothing."""
@@ -100,7 +97,7 @@ class Waiter:
     def hinted(self, companies: Collection[int] | None) -> None:
         """The tailer has committed changes of these companies; None: perhaps of any."""
         self._has_hints = True
-        if companies is None or None in self._companies or any(company_id in self._companies for company_id in companies):
+        if companies is None or not {None, *companies}.isdisjoint(self._companies.values()):
             self._hint.set()
 
     async def _ask(self) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import orjson
 import redis
 
+from schema.hints import Hint, head_channel
 from schema.logs import get_logger
 from schema.settings import Settings
 from schema.witness import witness_key
@@ -20,13 +20,8 @@ SILENCE_SECONDS = 1.0
 """After a failure Redis is left alone this long, so that a dead one does not cost each append its timeout."""
 
 
-def head_channel(database: str) -> str:
-    """The channel a database's heads are published on."""
-    return f"matrix-sync:{database}:head"
-
-
 class Announcer:
-    """Publishes `{"from": head, "to": head, "companies": [id, …]}`; one that does not follow on makes a worker ask MySQL."""
+    """Publishes hints; one that does not follow on makes a worker ask MySQL."""
 
     def __init__(self, settings: Settings, *, database: str) -> None:
         self._channel = head_channel(database)
@@ -43,7 +38,7 @@ class Announcer:
         """Send the hint and keep the witness; `now` is monotonic seconds. Never raises for a Redis that is away."""
         if self._redis is None or now < self._silent_until:
             return
-        message = orjson.dumps({"from": old_head, "to": new_head, "companies": sorted(companies)})
+        message = Hint(old_head, new_head, tuple(sorted(companies))).encoded()
         try:
             pipeline = self._redis.pipeline(transaction=False)
             pipeline.set(self._witness_key, witness)

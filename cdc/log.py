@@ -18,7 +18,7 @@ from cdc.gtid import Gtid
 from cdc.live import READ_MENDED, LiveRecords
 from cdc.load import field, field_again, field_bytes
 from cdc.sql import literal, literal_again, literal_bytes, quoted, store_rows
-from cdc.state import Anchor, State, commit_moved, hold_lease, with_gtids
+from cdc.state import Anchor, State, commit_moved, require_lease, with_gtids
 from cdc.together import Together, begin
 from schema.versions import advance
 
@@ -178,7 +178,7 @@ class LargeTx:
         Raises LeaseLost as `append` does: a successor has trimmed what is above the head, and gives these versions itself.
         """
         self._writer.begin(part.entries)
-        hold_lease(self._writer.writes.connection, self._state)
+        require_lease(self._writer.writes.connection, self._state)
         self._writer.write_part(part)
         self._writer.flush()
         self._writer.writes.commit()
@@ -201,7 +201,7 @@ def trim_above_head(connection: Connection[Any], state: State) -> int:
     deleted = 0
     while True:
         connection.begin()
-        hold_lease(connection, state)
+        require_lease(connection, state)
         with connection.cursor() as cursor:
             count: int = cursor.execute(_TRIM, (state.head,))
         connection.commit()

@@ -17,7 +17,7 @@ _READ = """
 SELECT epoch, head, tx, gtid_set, binlog_file, binlog_pos, server_uuid, fencing_token, chain, anchor_gtid, anchor_time_us
 FROM sync_state WHERE id = 1
 """
-_HOLD = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
+_READ_TOKEN = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
 _MOVE = """
 UPDATE sync_state
 SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, anchor_gtid = %s, anchor_time_us = %s,
@@ -67,13 +67,13 @@ def read_state(connection: Connection[Any]) -> State:
     return State(epoch, head, tx, GtidSet.parse(gtid_set), file, pos, server_uuid, token, chain, anchor)
 
 
-def hold_lease(connection: Connection[Any], state: State) -> None:
+def require_lease(connection: Connection[Any], state: State) -> None:
     """Hold the fencing token as it is until the caller's transaction ends, where that transaction does not move the state.
 
     Raises LeaseLost where a higher one is stored.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_HOLD)
+        cursor.execute(_READ_TOKEN)
         row = cursor.fetchone()
     if row != (state.fencing_token,):
         raise _lost()

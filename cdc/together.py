@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pymysql.connections import Connection
+from pymysql.constants.COMMAND import COM_QUERY
 
 from schema.connect import read_timeout
 
@@ -43,27 +44,21 @@ class Together:
     def run(self) -> None:
         """Run what waits. Raises pymysql errors, and then the transaction is to be rolled back."""
         if self._waiting:
-            count = self._send()
-            self._read(count - 1)
+            self._read(self._send())
 
     def commit(self) -> None:
         """Run what waits, and commit if all of it went well. Raises pymysql errors: then nothing is committed, or, where the
         COMMIT's answer was lost, all of it.
         """
         self.put("COMMIT")
-        if len(self._waiting) == 1:
-            with read_timeout(self.connection, COMMIT_SECONDS_MAX):
-                self._send()
-            return
-        count = self._send()
-        self._read(count - 2)
+        self._read(self._send() - 1)
         with read_timeout(self.connection, COMMIT_SECONDS_MAX):
             self._read(1)
 
     def _send(self) -> int:
-        """Send what waits and read the first answer; how many statements they are."""
+        """Send what waits; how many answers are to be read."""
         statements, self._waiting, self._characters = self._waiting, [], 0
-        self.connection.query(";".join(statements))
+        self.connection._execute_command(COM_QUERY, ";".join(statements))  # type: ignore[attr-defined]
         return len(statements)
 
     def _read(self, count: int) -> None:

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import orjson
 import pytest
 import redis.asyncio
 
 from api.cache import Cache
 from api.db import Database
 from api.head_watch import HeadWatch
-from cdc.announce import head_channel
+from schema.hints import Hint, head_channel
 from tests.servers import Database as Fresh
 from tests.sql_client import SqlClient
 
@@ -22,14 +21,18 @@ SECONDS = 0.5
 
 
 @asynccontextmanager
-async def watching(database: Fresh, held_max: int = 2) -> AsyncIterator[HeadWatch]:
-    """A watch of its own, without hints."""
+async def watching(database: Fresh, held_max: int = 2, redis_url: str = "") -> AsyncIterator[HeadWatch]:
+    """A watch of its own, without hints unless it has a Redis."""
     db = Database(database.settings.api(), pool_size=2, wait_ms_max=1000)
-    watch = HeadWatch(db, Cache("", database=database.name, timeout_ms=100), held_max=held_max, on_hint=lambda _: None)
+    cache = Cache(redis_url, database=database.name, timeout_ms=1000)
+    watch = HeadWatch(db, cache, held_max=held_max, on_hint=lambda _: None)
+    if redis_url:
+        watch.start()
     try:
         yield watch
     finally:
         await watch.close()
+        await cache.close()
         await db.close()
 
 
@@ -42,7 +45,7 @@ class Hinter:
 
     async def __call__(self, before: int, head: int, *companies: int) -> None:
         """A hint as the tailer gives it."""
-        await self.raw(orjson.dumps({"from": before, "to": head, "companies": companies}))
+        await self.raw(Hint(before, head, companies).encoded())
 
     async def raw(self, message: bytes) -> None:
         for _ in range(500):  # until the watch listens
@@ -56,22 +59,20 @@ class Hinter:
 
 
 @asynccontextmanager
-async def hinted(database: Fresh, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[HeadWatch, Hinter]]:
-    """A watch that listens and asks nothing by itself, and who gives it hints."""
+async def hinted(
+    database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[HeadWatch, Hinter, asyncio.Task[bool]]]:
+    """A watch that asks nothing by itself, who gives it hints, and company 1, which waits at head 5, the last one hinted."""
     monkeypatch.setattr("api.head_watch.POLL_SECONDS", 60)
-    redis_url = database.settings.redis_url
-    db = Database(database.settings.api(), pool_size=2, wait_ms_max=1000)
-    cache = Cache(redis_url, database=database.name, timeout_ms=1000)
-    watch = HeadWatch(db, cache, held_max=2, on_hint=lambda _: None)
-    hinter = Hinter(redis_url, database.name)
-    watch.start()
-    try:
-        yield watch, hinter
-    finally:
-        await watch.close()
-        await hinter.close()
-        await cache.close()
-        await db.close()
+    sql.run("UPDATE sync_state SET head = 5")
+    hinter = Hinter(database.settings.redis_url, database.name)
+    async with watching(database, redis_url=database.settings.redis_url) as watch:
+        await hinter(4, 5, 3)
+        waiting = asyncio.create_task(watch.wait(1, 5, 20))
+        await asyncio.sleep(0.3)
+        yield watch, hinter, waiting
+        waiting.cancel()
+    await hinter.close()
 
 
 def move(sql: SqlClient, version: int, company: int) -> None:
@@ -136,11 +137,9 @@ async def test_a_head_below_what_was_seen_wakes_everybody(database: Fresh, sql: 
 
 
 async def test_a_hint_wakes_those_whose_company_it_names(database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    sql.run("UPDATE sync_state SET head = 5")
-    async with hinted(database, monkeypatch) as (watch, hint):
-        await hint(4, 5, 3)
-        first, second = (asyncio.create_task(watch.wait(company, 5, 20)) for company in (1, 2))
-        await asyncio.sleep(0.3)
+    async with hinted(database, sql, monkeypatch) as (watch, hint, first):
+        second = asyncio.create_task(watch.wait(2, 5, 20))
+        await asyncio.sleep(0.1)
         await hint(5, 6, 1)
         assert await asyncio.wait_for(first, 5) is True
         assert not second.done()
@@ -149,27 +148,18 @@ async def test_a_hint_wakes_those_whose_company_it_names(database: Fresh, sql: S
 
 async def test_a_hint_that_came_before_the_wait_ends_it(database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page was read at head 5; the change and its hint came between the page and the wait."""
-    sql.run("UPDATE sync_state SET head = 5")
-    async with hinted(database, monkeypatch) as (watch, hint):
-        await hint(4, 5, 3)
-        first = asyncio.create_task(watch.wait(1, 5, 20))
-        await asyncio.sleep(0.3)
+    async with hinted(database, sql, monkeypatch) as (watch, hint, _):
         move(sql, 6, company=2)
         await hint(5, 6, 2)
         await asyncio.sleep(0.01)
         assert await asyncio.wait_for(watch.wait(2, 5, 20), 5) is True
-        first.cancel()
 
 
 async def test_after_a_hint_that_does_not_follow_on_the_watch_asks(
     database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hint for company 1 was lost; the next one is of another company."""
-    sql.run("UPDATE sync_state SET head = 5")
-    async with hinted(database, monkeypatch) as (watch, hint):
-        await hint(4, 5, 3)
-        waiting = asyncio.create_task(watch.wait(1, 5, 20))
-        await asyncio.sleep(0.3)
+    async with hinted(database, sql, monkeypatch) as (_, hint, waiting):
         move(sql, 6, company=1)
         move(sql, 7, company=3)
         await hint(6, 7, 3)
@@ -179,11 +169,7 @@ async def test_after_a_hint_that_does_not_follow_on_the_watch_asks(
 async def test_hints_of_what_is_not_there_wake_nobody_for_long(
     database: Fresh, sql: SqlClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sql.run("UPDATE sync_state SET head = 5")
-    async with hinted(database, monkeypatch) as (watch, hint):
-        await hint(4, 5, 3)
-        waiting = asyncio.create_task(watch.wait(1, 5, 20))
-        await asyncio.sleep(0.1)
+    async with hinted(database, sql, monkeypatch) as (watch, hint, waiting):
         for text in (b"", b"[]", b'{"from": "x"}', b'{"from":1,"to":2}', b"\xff"):
             await hint.raw(text)
         await asyncio.sleep(0.3)

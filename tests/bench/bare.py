@@ -61,9 +61,8 @@ async def _serve(body: bytes, listening: socket.socket) -> None:
 
 def _main(body: bytes, workers: int) -> None:
     sockets = open_sockets("127.0.0.1", 0, workers)
-    parent = os.getpid()
     mine = next((one for one in sockets[1:] if os.fork() == 0), sockets[0])
-    if os.getpid() == parent:
+    if mine is sockets[0]:
         print(mine.getsockname()[1], flush=True)
     uvloop.run(_serve(body, mine))
 

@@ -4,6 +4,10 @@ It may have been given the record anew while its own change was unsent. What a s
 pulls in the place of its unsent edit, or keeps that and passes over what it pulls. Neither may be left with a row that is not the
 server's, though its cursor has passed it: such a change is not taken as exact, and a retry that changes nothing is told the row.
 A reference sent as a number that came to another one is not exact either: a client may have meant a server id by it.
+
+And it may yet be given what its change superseded, if it never held that: then it needs its own change after it. So
+it is said up to which version the device holds the record; whether anything came between that and what it pushes, only the tailer
+can tell, which gives versions (`cdc.change_row`).
 """
 
 from __future__ import annotations
@@ -27,7 +31,15 @@ def mark_overtaken(context: PushContext, verdicts: Sequence[Verdict]) -> list[Ve
     verdicts = [replace(v, is_exact=False) if v.is_exact and _is_renumbered(v) else v for v in verdicts]
     keys = {key for verdict in verdicts if (key := _asked(verdict)) is not None}
     given = _find_given(context, keys) if keys else {}
-    return [_marked(context, v) if _is_overtaken(v, given) else v for v in verdicts] if given else verdicts
+    marked = [_marked(context, v) if _is_overtaken(v, given) else v for v in verdicts] if given else verdicts
+    return [replace(v, held_version=_held_version(context, v)) if v.is_exact and not v.is_maker else v for v in marked]
+
+
+def _held_version(context: PushContext, verdict: Verdict) -> int:
+    """The newest version of the record before this push where the device was given it, or passed it as its own; else 0."""
+    assert verdict.record_id is not None
+    window, newest = context.windows[verdict.change.table], context.past.of(verdict.change.table, verdict.record_id).newest
+    return newest if newest is not None and window and newest <= window[0] else 0
 
 
 def _is_renumbered(verdict: Verdict) -> bool:

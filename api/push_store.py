@@ -12,7 +12,7 @@ from schema.values import json_text
 
 _STORE_PUSHED = """
 INSERT INTO sync_pushed (origin_id, seq, company_id, device_id, install_id, table_name, record_id, local_id, operation, group_name,
-    payload, base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, is_maker)
+    payload, base_version, edited_at_us, fingerprint, status, code, message, is_change, is_exact, held_version, is_maker)
 VALUES {rows}
 """
 _TABLE_CHARACTERS_MAX, _OPERATION_CHARACTERS_MAX, _LOCAL_ID_CHARACTERS_MAX = 64, 16, 255
@@ -130,5 +130,6 @@ def _pushed_row(context: PushContext, verdict: Verdict) -> tuple[Any, ...]:
         verdict.message,
         verdict.is_change,
         verdict.is_exact,
+        verdict.held_version,
         verdict.is_maker,
     )

@@ -33,7 +33,8 @@ class Verdict:
 
     `values`: what it came to in wire form, references resolved; what was sent where it came to nothing. `is_told`: the server's row
     is not what was sent, so the answer shows it. `is_change`: it wrote a row. `is_exact`: the row is stored exactly as sent.
-    `is_maker`: it made the record. `details` stand beside code and message in the answer.
+    `held_version`: up to where the device surely holds what came before it, 0 for nothing. `is_maker`: it made the record.
+    `details` stand beside code and message in the answer.
     """
 
     change: PushedChange
@@ -49,6 +50,7 @@ class Verdict:
     is_told: bool = False
     is_change: bool = False
     is_exact: bool = False
+    held_version: int = 0
     is_maker: bool = False
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ from cdc.gtid import Gtid
 from cdc.items import Changes, Rows, TxBegin, TxEnd
 from cdc.reconcile import RUNS, WATERMARKS
 from schema.changes import EXTERNAL, Origin, OriginKind, RecordChange
+from schema.columns import ID_MAX
 from schema.tables import TABLES
 
 ORIGINS, PUSHED, REDELIVERIES, STATE = "sync_origins", "sync_pushed", "sync_redeliveries", "sync_state"
@@ -122,7 +123,7 @@ class TxBuilder:
     def _entries(self) -> tuple[Entry, ...]:
         """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
         if not self._pushed:
-            return tuple([tuple.__new__(Entry, (change, False, None)) for change in self.changes])
+            return tuple([tuple.__new__(Entry, (change, None, None)) for change in self.changes])
         return tuple(map(self._entry, self.changes))
 
     def _entry(self, change: RecordChange) -> Entry:
@@ -131,4 +132,10 @@ class TxBuilder:
             return Entry(change)
         row = pushed.popleft()
         maker = (row["device_id"], row["local_id"]) if row["is_maker"] else None
-        return Entry(change, bool(row["is_exact"]), maker)
+        return Entry(change, _exact_after(row) if row["is_exact"] else None, maker)
+
+
+def _exact_after(pushed: Row) -> int:
+    """Up to which version the device held the record; a push of before sql/0008 does not say, and is believed."""
+    held: int | None = pushed.get("held_version")
+    return ID_MAX if held is None else held

@@ -69,8 +69,11 @@ class Image(NamedTuple):
     sealed: str | None
 
 
-INHERITED = frozenset({"prev_version", "device_id", "local_id"})
-"""Fields that the record's change before tells; of a record that this very tx made, the maker is told by the entry."""
+INHERITED = frozenset({"prev_version", "device_id", "local_id", "is_exact"})
+"""Fields that the record's change before tells; of a record that this very tx made, the maker is told by the entry, and of a change
+that is not as it was sent, that it is not exact.
+"""
+_MAKER, _IS_EXACT = frozenset({"device_id", "local_id"}), frozenset({"is_exact"})
 REPEATED = frozenset(Image._fields)
 
 
@@ -98,10 +101,11 @@ def row_of_entry(tx: TxColumns, entry: Entry, version: int, older: Older | None)
 
 def row_of_change(tx: TxColumns, entry: Entry, version: int, previous: int | None, maker: tuple[str, str] | None) -> ChangeRow:
     """The row of a change of a record; `previous` is its version before, `maker` who made it."""
-    change, is_exact, _ = entry
+    change, exact_after, _ = entry
     company_id, table, record_id, operation, data, sealed, before, _ = change
     timestamp, number, origin, origin_id, origin_device_id = tx
     device_id, local_id = maker or (None, None)
+    is_exact = exact_after is not None and (previous is None or previous <= exact_after)
     row = (
         company_id, version, table, record_id, operation._value_, data, sealed, before,
         timestamp, number, origin, origin_id, origin_device_id, is_exact, device_id, local_id, None, previous,
@@ -125,6 +129,13 @@ def told_columns(row: ChangeRow, entry: Entry | Redelivery, *, with_inherited: b
     del columns["version"]
     unknown: frozenset[str] = REPEATED if isinstance(entry, Redelivery) else frozenset()
     if not with_inherited:
-        is_maker_told = isinstance(entry, Entry) and entry.maker is not None
-        unknown |= {"prev_version"} if is_maker_told else INHERITED
+        unknown |= INHERITED - _told_by(entry)
     return {name: value for name, value in columns.items() if name not in unknown}
+
+
+def _told_by(entry: Entry | Redelivery) -> frozenset[str]:
+    """Which of the inherited fields the entry tells by itself."""
+    if isinstance(entry, Redelivery):
+        return _IS_EXACT
+    maker: frozenset[str] = _MAKER if entry.maker is not None else frozenset()
+    return maker | _IS_EXACT if entry.exact_after is None else maker

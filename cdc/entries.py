@@ -11,11 +11,12 @@ from schema.changes import Origin, RecordChange
 class Entry(NamedTuple):
     """One change of a tx. `maker` is (device_id, local_id) where this tx made the record for a device.
 
-    `is_exact`: the row is stored exactly as the origin's device sent it (contract §1.3).
+    `exact_after`: the row is stored exactly as the origin's device sent it (contract §1.3), which surely held the record as it was
+    up to this version; None where it is not. After a newer version the device may still be given that one, and then needs this too.
     """
 
     change: RecordChange
-    is_exact: bool = False
+    exact_after: int | None = None
     maker: tuple[str, str] | None = None
 
 

@@ -162,7 +162,7 @@ class _JsonPrinter(_Printer):
             "company_id": change.company_id,
             "data": orjson.Fragment(change.data),
             "before": orjson.Fragment(change.before) if change.before else None,
-            "is_exact": entry.is_exact,
+            "exact_after": entry.exact_after,
             "device_id": entry.maker[0] if entry.maker else None,
             "local_id": entry.maker[1] if entry.maker else None,
         }

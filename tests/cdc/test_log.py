@@ -195,11 +195,24 @@ def test_a_tx_that_was_appended_is_refused_a_second_time(connection: Connection[
 
 def test_a_maker_stays_with_the_record_and_an_origin_with_its_tx(connection: Connection[Any], state: State, sql: SqlClient) -> None:
     device = Origin(OriginKind.DEVICE, 7, "till-1")
-    made = change(1, Operation.INSERT)._replace(maker=("till-1", "temp_1"), is_exact=True)
+    made = change(1, Operation.INSERT)._replace(maker=("till-1", "temp_1"), exact_after=0)
     state = append(connection, state, [tx(made, origin=device)])
     append(connection, state, [tx(change(1))])
     rows = sql.rows("SELECT origin, origin_id, origin_device_id, is_exact, device_id, local_id FROM sync_changes ORDER BY version")
     assert rows == [("device", 7, "till-1", 1, "till-1", "temp_1"), ("external", None, None, 0, "till-1", "temp_1")]
+
+
+@pytest.mark.parametrize(("between", "is_exact"), [(False, 1), (True, 0)])
+def test_a_change_is_its_devices_exact_own_only_after_what_that_device_held(
+    connection: Connection[Any], state: State, sql: SqlClient, between: bool, is_exact: int
+) -> None:
+    """Else it would be left out for a device that is yet given what came in between, and stay there."""
+    state = append(connection, state, [tx(change(1, Operation.INSERT))])
+    held = state.head
+    others = [tx(change(1))] if between else []
+    own = tx(change(1)._replace(exact_after=held), origin=Origin(OriginKind.DEVICE, 7, "till-1"))
+    append(connection, state, [*others, own])
+    assert sql.rows("SELECT is_exact FROM sync_changes ORDER BY version DESC LIMIT 1") == [(is_exact,)]
 
 
 def test_a_redelivery_repeats_the_newest_image_for_one_device_and_supersedes_nothing(

@@ -92,6 +92,25 @@ def write_push(sql: SqlClient, company: int, local_id: str = "p-1") -> int:
     return origin
 
 
+def write_exact_edit(sql: SqlClient, company: int, party: int, phone: str, *, held_version: int | None) -> None:
+    """A device's edit that is stored as it was sent, by one that held the record up to a version, or does not say."""
+    sql.run("BEGIN")
+    origin = sql.run(
+        f"INSERT INTO sync_origins (kind, company_id, device_id, request_id) VALUES ('device', {company}, 'till-1', 'edit-{phone}')"
+    )
+    sql.rows("UPDATE parties SET phone = %s WHERE id = %s", phone, party)
+    sql.rows(
+        "INSERT INTO sync_pushed (origin_id, seq, company_id, device_id, table_name, record_id, operation, payload, fingerprint,"
+        " status, is_change, is_exact, held_version, is_maker)"
+        " VALUES (%s, 1, %s, 'till-1', 'parties', %s, 'UPDATE', '{}', '', 'applied', 1, 1, %s, 0)",
+        origin,
+        company,
+        party,
+        held_version,
+    )
+    sql.run("COMMIT")
+
+
 def dump(sql: SqlClient) -> dict[str, list[dict[str, Any]]]:
     """Every byte of the change log's tables."""
     found = {}

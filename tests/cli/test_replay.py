@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.books import dump, load, write_every_form, write_push
+from tests.cli.books import dump, load, write_every_form, write_exact_edit, write_push
 from tests.cli.commands import run, run_json
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -45,8 +45,24 @@ def company(database: Database, start: str, tmp_path_factory: pytest.TempPathFac
             f" SELECT {made}, CONCAT('many ', i) FROM n"
         )
         write_push(sql, made, "p-2")
+        write_edits(sql, made)
         sql.wait_for_tailer()
     return made
+
+
+def write_edits(sql: SqlClient, company: int) -> None:
+    """A device's own edits, of which the change before each tells whether they are exact."""
+    sql.wait_for_tailer()
+    newest_party = "SELECT record_id, version FROM sync_live WHERE table_name = 'parties' ORDER BY version DESC"
+    party, newest = sql.rows(newest_party)[0]
+    write_exact_edit(sql, company, party, "1", held_version=newest - 1)
+    write_exact_edit(sql, company, party, "2", held_version=None)
+    sql.wait_for_tailer()
+    newest = sql.value("SELECT version FROM sync_live WHERE table_name = 'parties' AND record_id = %s", party)
+    write_exact_edit(sql, company, party, "3", held_version=newest)
+    sql.wait_for_tailer()
+    exact = sql.rows("SELECT is_exact FROM sync_changes WHERE record_id = %s AND version >= %s ORDER BY version", party, newest - 1)
+    assert exact == [(0,), (1,), (1,)]
 
 
 @pytest.fixture

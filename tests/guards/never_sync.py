@@ -166,6 +166,23 @@ BELIEVED_WRITES = (
         "tests/api/sync/test_pull.py::test_an_echo_comes_back_and_no_echo_leaves_out_only_what_is_exactly_as_sent",
     ),
     guard(
+        "no-echo-left-out-after-what-may-come",
+        BELIEVED,
+        "cdc/change_row.py",
+        "exact_after is not None and (previous is None or previous <= exact_after)",
+        "exact_after is not None",
+        "tests/cdc/test_log.py::test_a_change_is_its_devices_exact_own_only_after_what_that_device_held",
+        "tests/api/sync/test_echoes.py::test_an_edit_comes_back_after_what_others_did_that_its_device_had_not_got",
+    ),
+    guard(
+        "held-is-what-was-given",
+        BELIEVED,
+        "api/overtaken.py",
+        "newest is not None and window and newest <= window[0]",
+        "newest is not None",
+        "tests/api/sync/test_echoes.py::test_an_edit_comes_back_after_an_own_one_that_comes_back",
+    ),
+    guard(
         "refused-again-by-its-fingerprint",
         BELIEVED,
         "api/push_earlier.py",

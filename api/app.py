@@ -40,6 +40,7 @@ from api.past import SeenHead
 from api.pull import handle_pull
 from api.push import handle_push
 from api.quiet import QUIET, Quiet
+from api.recent import Recent
 from api.retry import handle_retry
 from api.safe_cursor import STOPS, Stops
 from api.scope import SCOPES, Scopes
@@ -79,7 +80,8 @@ def create_app(settings: Settings, *, worker: int = 0) -> web.Application:
     app[DELIVERIES] = DeliveryStore(app[DATABASE])
     app[STANDINGS] = Standings(app[FEED])
     app[QUIET] = Quiet()
-    app[PAGES] = Pages(app[FEED], bytes_max=settings.page_cache_bytes_max)
+    recent = Recent(app[FEED], bytes_max=settings.page_cache_bytes_max // 2)
+    app[PAGES] = Pages(app[FEED], recent, bytes_max=settings.page_cache_bytes_max // 2)
     app[WAITER] = Waiter(app[DATABASE])
     app[STOPS] = Stops()
     held_max = settings.pulls_held_per_device_max

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from api.db import Database, Session
@@ -18,6 +19,7 @@ from api.heads import Head
 
 TX_ROWS = 16
 """Read beyond a page for the end of its last transaction: most are small. Where that does not do, this many times as many."""
+Read = Callable[[int, int], Awaitable[list["FeedRow"]]]
 WALK_PAGES = 4
 """A cursor so many pages of versions behind the head walks sync_live: of what lies between, much may be history."""
 
@@ -110,7 +112,7 @@ async def read_page(feed: Database, wanted: PageRequest) -> Page:
     is_walk = not wanted.is_history and _is_walk(wanted)
     read = _read_live if is_walk else _read_changes
     async with feed.read() as session:
-        page = await _end_with_tx(session, wanted, read)
+        page = await end_with_tx(wanted, partial(read, session, wanted))
         if is_walk and not page.has_more and not await session.fetch_one(_IS_AT_HEAD, (wanted.head.version,)):
             page = replace(
                 page, has_more=True
@@ -132,10 +134,19 @@ def newest_of_each(rows: Sequence[FeedRow]) -> list[FeedRow]:
     return [row for row in rows if newest[row.table, row.record_id] == row.version]
 
 
-async def _end_with_tx(session: Session, wanted: PageRequest, read: _Read) -> Page:
-    """Read a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
+async def read_changes(feed: Database, wanted: PageRequest, limit: int) -> list[FeedRow]:
+    """Return the first changes after `wanted.after`, history too. Raises StateMoved."""
+    async with feed.read() as session:
+        return await _read_changes(session, wanted, wanted.after, limit)
+
+
+async def end_with_tx(wanted: PageRequest, read: Read) -> Page:
+    """Read a page that ends with a transaction; one larger than `limit_max` is cut, and says so.
+
+    `read` returns the first changes beyond a version, as many as it is asked for.
+    """
     limit, asked = wanted.limit, wanted.limit + TX_ROWS
-    rows = await read(session, wanted, wanted.after, asked)
+    rows = await read(wanted.after, asked)
     if len(rows) <= limit:
         return Page(rows, wanted.head.version, False)
     if rows[limit].tx != rows[limit - 1].tx:
@@ -144,7 +155,7 @@ async def _end_with_tx(session: Session, wanted: PageRequest, read: _Read) -> Pa
     tx, is_end, more = rows[limit].tx, len(rows) < asked, TX_ROWS
     while rows[-1].tx == tx and len(rows) <= wanted.limit_max and not is_end:
         more = min(more * TX_ROWS, wanted.limit_max + 1 - len(rows))
-        found = await read(session, wanted, rows[-1].version, more)
+        found = await read(rows[-1].version, more)
         rows += found
         is_end = len(found) < more
     end = next((at for at in range(limit, len(rows)) if rows[at].tx != tx), len(rows))
@@ -178,7 +189,6 @@ async def _read_live(session: Session, wanted: PageRequest, after: int, limit: i
     return rows
 
 
-_Read = Callable[[Session, PageRequest, int, int], Awaitable[list[FeedRow]]]
 _row = FeedRow._make
 
 

@@ -21,6 +21,7 @@ from aiohttp import web
 from api.db import Database
 from api.feed import Page, PageRequest, read_page
 from api.heads import Head
+from api.recent import Recent
 
 SECONDS_MAX = 30.0
 """How old a page may be: older ones are still right, but more and more of their rows come again later."""
@@ -68,8 +69,9 @@ Encode = Callable[[Page], bytes]
 class Pages:
     """The most recently used pages of a worker, at most `bytes_max` of them."""
 
-    def __init__(self, feed: Database, *, bytes_max: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, feed: Database, recent: Recent, *, bytes_max: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._feed = feed
+        self._recent = recent
         self._bytes_max = bytes_max
         self._clock = clock
         self._kept: OrderedDict[Key, SharedPage] = OrderedDict()
@@ -91,18 +93,19 @@ class Pages:
                 break
             task = self._reading.get(key)
             is_mine = task is None
-            found = await asyncio.shield(task or self._begin(key, wanted, encode))
+            found = await asyncio.shield(task or self._begin(key, wanted, newest, encode))
             if is_mine or found.holds(newest, head, self._clock()):
                 break
         if found.page.has_more and wanted.after < wanted.fresh_head:
             after, fresh_head = found.page.last, found.read_at.version if is_beginner else wanted.fresh_head
             following = replace(key, after=after, fresh_head=fresh_head)
             if following not in self._kept and following not in self._reading and not self._feed.callers_waiting:
-                self._begin(following, replace(wanted, after=after, fresh_head=fresh_head), encode)
-        return found if found.page.has_more else replace(found, page=replace(found.page, last=head.version))
+                self._begin(following, replace(wanted, after=after, fresh_head=fresh_head), newest, encode)
+        last = max(head.version, found.read_at.version)
+        return found if found.page.has_more else replace(found, page=replace(found.page, last=last))
 
-    def _begin(self, key: Key, wanted: PageRequest, encode: Encode) -> asyncio.Task[SharedPage]:
-        task = self._reading[key] = asyncio.create_task(self._read(key, wanted, encode))
+    def _begin(self, key: Key, wanted: PageRequest, newest: int, encode: Encode) -> asyncio.Task[SharedPage]:
+        task = self._reading[key] = asyncio.create_task(self._read(key, wanted, newest, encode))
         task.add_done_callback(_look_at)
         return task
 
@@ -110,9 +113,13 @@ class Pages:
         """Wait for what is under way."""
         await asyncio.gather(*self._reading.values(), return_exceptions=True)
 
-    async def _read(self, key: Key, wanted: PageRequest, encode: Encode) -> SharedPage:
+    async def _read(self, key: Key, wanted: PageRequest, newest: int, encode: Encode) -> SharedPage:
         try:
+            recent = await self._recent.read(wanted, newest)
+            if recent is not None:
+                return SharedPage(recent[0], encode(recent[0]), recent[1])
             page = await read_page(self._feed, wanted)
+            self._recent.keep(wanted, page)
             found = SharedPage(page, encode(page), wanted.head, self._clock() + SECONDS_MAX)
             self._keep(key, found)
             return found

@@ -91,6 +91,7 @@ async def _find_page(app: web.Application, scope: Scope, pull: PullRequest, star
         raise retention_reset()
     after = _begin(pull, tables, deliveries, start, is_known_elsewhere=bool(elsewhere))
     read = await _read(app, scope, pull, standing, deliveries, tables, after)
+    head = max(head, read.read_at, key=lambda place: place.version)
     return FoundPage(head, stored, standing.state, deliveries, elsewhere, after, read.page, read.read_at.version, read.changes)
 
 

@@ -48,19 +48,21 @@ def sell(phone: Phone, rng: Random) -> str:
 
 
 def void(phone: Phone, rng: Random) -> str:
-    """Void an invoice that is out: its status, and an entry against each entry of its transaction."""
+    """Void an invoice that is out: its status, and an entry against each entry of its transaction, all of one day: else a lock of
+    the books could refuse one of them, and the others would be unbalanced for ever.
+    """
     held = [(key[1], row) for key, row in phone.rows.listed() if key[0] == "invoices" and row["status"] not in ("draft", "void")]
     if not held:
         return "has nothing to void"
     invoice_id, invoice = rng.choice(held)
-    group = _group(phone, rng)
+    group, day = _group(phone, rng), rng.choice(DAYS)
     phone.update("invoices", invoice_id, group=group, status="void")
     transaction = invoice.get("transaction_id") or 0
     rows = [row for key, row in phone.rows.listed() if key[0] == "account_transactions" and row["transaction_id"] == transaction]
     made = []
     for entry in rows:
         side, amount = ("credit", entry["debit"]) if float(entry["debit"]) else ("debit", entry["credit"])
-        against = _entry(entry["account_id"], transaction, rng.choice(DAYS), side, amount)
+        against = _entry(entry["account_id"], transaction, day, side, amount)
         made.append(phone.insert("account_transactions", group=group, **against, description=word(rng)))
     if sum(float(row["debit"]) - float(row["credit"]) for row in rows):  # the phone deleted one of them
         phone.spoiled.update(("account_transactions", local_id) for local_id in made)

@@ -1,8 +1,8 @@
 """Applies the groups of a push: each as a whole or not at all, all of them in as few statements as there are tables.
 
-Where nothing is refused the order of groups that do not touch one another tells nothing, so their INSERTs of one table go in one
+Where nothing is refused the order of changes that do not touch one another tells nothing, so their INSERTs of one table go in one
 statement, and so do the edits of the rows of one table. Where anything is refused, or the order may matter, all is undone and each
-half tried so, down to one group, which is applied alone.
+half tried so, down to one group, whose changes are applied one after the other.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ async def apply_groups(context: PushContext) -> list[Verdict]:
 
 
 async def _apply(context: PushContext, groups: Sequence[Group]) -> list[Verdict]:
-    if len(groups) <= 1:
-        return [verdict for group in groups for verdict in await _apply_alone(context, group)]
+    if not groups:
+        return []
+    if len(groups) == 1 and len(split_runs(groups[0])) == 1:
+        return await _apply_alone(context, groups[0])
     mark = context.rows.mark()
     context.session.put_before(("SAVEPOINT push_part", ()))
     try:
@@ -50,6 +52,8 @@ async def _apply(context: PushContext, groups: Sequence[Group]) -> list[Verdict]
         context.writes.drop()
         await context.session.execute("ROLLBACK TO SAVEPOINT push_part")
         context.rows.undo_to(mark)
+    if len(groups) == 1:
+        return await _apply_alone(context, groups[0])
     half = len(groups) // 2
     return [*await _apply(context, groups[:half]), *await _apply(context, groups[half:])]
 
@@ -138,7 +142,9 @@ def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict])
     """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or (_had_no_effect(own) and _is_here(context, own))):
-        return replace(own, is_change=False)
+        undone = {(verdict.change.table, verdict.record_id) for verdict in verdicts if verdict.is_maker}
+        details = {n: v for n, v in own.details.items() if n != "other_id" or (change.table, v) not in undone}
+        return replace(own, is_change=False, details=details)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"

@@ -203,11 +203,13 @@ async def _read_later(
         for earlier in same:
             if earlier.is_change:
                 after[table][record_id] = min(earlier.id, after[table].get(record_id, earlier.id))
-    later: dict[Key, list[LaterChange]] = defaultdict(list)
+    statements: list[Statement] = []
     for table, wanted in after.items():
         sql = _READ_LATER.format(rows=", ".join("ROW(%s, %s)" for _ in wanted))
         params: list[Any] = [value for pair in wanted.items() for value in pair]
-        params += [install.company_id, table, install.device_id, 2 * LATER_MAX]
-        for record_id, *known in await session.fetch_all(sql, params):
+        statements.append((sql, [*params, install.company_id, table, install.device_id, 2 * LATER_MAX]))
+    later: dict[Key, list[LaterChange]] = defaultdict(list)
+    for table, outcome in zip(after, await session.run(*statements), strict=True):
+        for record_id, *known in outcome.rows:
             later[table, record_id].append(LaterChange(*known))
     return later

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api.db import Outcome, Session, Statement
 from tests.api.conftest import Api
 from tests.api.tills import drained, shop
 from tests.device import Change, insert, update
@@ -61,6 +62,50 @@ async def test_a_sale_in_any_order_is_stored_whole_and_is_one_transaction_of_the
     assert [len(rows[t]) for t in ("transactions", "transaction_lines", "invoices", "account_transactions", "stock_ledger")] == [
         1, 1, 1, 2, 1,
     ]  # fmt: skip
+
+
+async def test_a_sale_of_many_lines_takes_no_more_packets_than_one_of_few(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of each table are made together, though an app sends each line with what it takes from the stock."""
+    _, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    packets = 0
+    run = Session.run
+
+    async def counted(self: Session, *statements: Statement) -> list[Outcome]:
+        nonlocal packets
+        packets += 1
+        return await run(self, *statements)
+
+    monkeypatch.setattr(Session, "run", counted)
+    taken = []
+    for number, lines in enumerate((2, 2, 40)):
+        parts = [
+            insert(table, f"{number}-{table}-{n}", transaction_id=f"{number}-t", **data)
+            for n in range(lines)
+            for table, data in (
+                ("transaction_lines", {"product_id": "tea", "line_amount": "0.00"}),
+                ("stock_ledger", {"product_id": "tea", "date": DAY, "movement_type": "outSale"}),
+            )
+        ]
+        packets = 0
+        answer = await line.push(*sale(str(number)), *parts)
+        assert {result["status"] for result in answer["results"]} == {"applied"}
+        taken.append(packets)
+    assert taken[1] == taken[2] <= 20
+
+
+async def test_a_value_that_only_an_undone_row_of_the_group_had_names_no_record(api: Api) -> None:
+    _, (line, _) = await shop(api)
+    made = await line.push_one(insert("products", "a", name="A"))
+    both = [insert("products", "b", name="B", sku="S9"), update("products", made["record_id"], sku="S9")]
+    answer = await line.push(*({**change, "group": "g"} for change in both))
+    assert [(result["code"], "other_id" in result) for result in answer["results"]] == [
+        ("group_refused", False),
+        ("duplicate_key", False),
+    ]
+    taken = await line.push_one(insert("products", "c", name="C", sku="S9"))
+    again = await line.push_one(update("products", made["record_id"], sku="S9"))
+    assert (again["code"], again["other_id"]) == ("duplicate_key", taken["record_id"])
 
 
 @pytest.mark.parametrize("broken", range(6))

@@ -247,7 +247,7 @@ def _edit(table: str, place: int) -> dict[str, Any]:
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(_OPS, st.sampled_from((None, None, None, "g1", "g2"))), min_size=2, max_size=10),
+    st.lists(st.tuples(_OPS, st.sampled_from((None, None, None, "g1", "g2"))), min_size=1, max_size=10),
     st.randoms(use_true_random=False),
 )
 async def test_what_is_applied_together_comes_to_the_same_as_in_turn(

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from api.db import DuplicateKey, Session
+from api.db import DuplicateKey, Outcome, Session, Statement
 from schema.errors import SyncError
 
 _READ = "SELECT device_id, login_id, capabilities, revoked_at FROM devices WHERE device_id IN ({ids})"
@@ -28,10 +28,20 @@ class Device:
 
 async def read_devices(session: Session, device_ids: Sequence[str]) -> list[Device | None]:
     """Return devices as they are registered, in their order; None for one that is not."""
-    rows = await session.fetch_all(_READ.format(ids=", ".join("%s" for _ in device_ids)), device_ids)
+    (outcome,) = await session.run(find_devices(device_ids))
+    return devices_found(device_ids, outcome)
+
+
+def find_devices(device_ids: Sequence[str]) -> Statement:
+    """Return what asks for devices, for `devices_found`."""
+    return _READ.format(ids=", ".join("%s" for _ in device_ids)), device_ids
+
+
+def devices_found(device_ids: Sequence[str], outcome: Outcome) -> list[Device | None]:
+    """Return the devices that `find_devices` found, in the order they were asked for."""
     found = {
         device_id: Device(device_id, login_id, revoked_at is not None, orjson.loads(capabilities) if capabilities else {})
-        for device_id, login_id, capabilities, revoked_at in rows
+        for device_id, login_id, capabilities, revoked_at in outcome.rows
     }
     return [found.get(device_id) for device_id in device_ids]
 

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from api.auth import Identity
 from api.batch import Batch
-from api.db import Database, Session
-from api.devices import Device, device_mismatch, device_revoked, read_devices, register_device
+from api.db import Database, Outcome, Session, Statement
+from api.devices import Device, device_mismatch, device_revoked, devices_found, find_devices, read_devices, register_device
 from api.kept import keep
 from api.keys import DEVICE_LIMIT
 from api.roles import ROLES, Role, is_own_sale
@@ -27,6 +27,7 @@ from schema.tables import TABLES
 
 CACHE_SECONDS = 2.0
 CACHED_MAX = 20_000
+_NEVER = (0.0, None)
 _MEMBERSHIPS = """
 SELECT u.login_id, u.company_id, u.id, u.role FROM users u JOIN companies c ON c.id = u.company_id
 WHERE u.login_id IN ({logins}) AND u.is_active AND u.deleted_at IS NULL AND c.is_active AND c.deleted_at IS NULL
@@ -119,6 +120,7 @@ class Scopes:
         self._database = database
         self._membership_batch = Batch(database, _read_memberships)
         self._device_batch = Batch(database, read_devices)
+        self._both_batch = Batch(database, _read_both)
         self._clock = clock
         self._memberships: dict[int, tuple[float, tuple[Membership, ...]]] = {}
         self._devices: dict[str, tuple[float, Device]] = {}
@@ -133,8 +135,10 @@ class Scopes:
         """Return the scope. Raises what `scope_of` raises, but for 429."""
         if identity.device_id is not None and device_id not in (None, identity.device_id):
             raise device_mismatch()
-        membership = await self._membership(identity.login_id, company_id)
         known_as = identity.device_id or device_id
+        if known_as is not None:
+            await self._read_both(identity.login_id, known_as)
+        membership = await self._membership(identity.login_id, company_id)
         device = await self._device(known_as, identity.login_id) if known_as is not None else None
         is_in_several = len(self._memberships.get(identity.login_id, (0.0, ()))[1]) > 1
         made_of = (membership, device, is_in_several)
@@ -144,6 +148,16 @@ class Scopes:
             scope = replace(_scope(identity, membership, device), is_in_several=is_in_several)
             keep(self._scopes, key, (made_of, scope), most=CACHED_MAX)
         return scope
+
+    async def _read_both(self, login_id: int, device_id: str) -> None:
+        """Read in one packet, where neither is known any more, what is asked for next."""
+        now = self._clock()
+        if max(self._memberships.get(login_id, _NEVER)[0], self._devices.get(device_id, _NEVER)[0]) > now:
+            return
+        memberships, device = await self._both_batch.get((login_id, device_id))
+        keep(self._memberships, login_id, (now + CACHE_SECONDS, memberships), most=CACHED_MAX)
+        if device is not None:
+            keep(self._devices, device_id, (now + CACHE_SECONDS, device), most=CACHED_MAX)
 
     async def _membership(self, login_id: int, company_id: int | None) -> Membership:
         kept_until, memberships = self._memberships.get(login_id, (0.0, ()))
@@ -184,9 +198,23 @@ SCOPES = web.AppKey("scopes", Scopes)
 
 
 async def _read_memberships(session: Session, login_ids: Sequence[int]) -> list[tuple[Membership, ...]]:
-    rows = await session.fetch_all(_MEMBERSHIPS.format(logins=", ".join("%s" for _ in login_ids)), login_ids)
+    (outcome,) = await session.run(_find_memberships(login_ids))
+    return _memberships_found(login_ids, outcome)
+
+
+async def _read_both(session: Session, keys: Sequence[tuple[int, str]]) -> list[tuple[tuple[Membership, ...], Device | None]]:
+    login_ids, device_ids = zip(*keys, strict=True)
+    memberships, devices = await session.run(_find_memberships(login_ids), find_devices(device_ids))
+    return list(zip(_memberships_found(login_ids, memberships), devices_found(device_ids, devices), strict=True))
+
+
+def _find_memberships(login_ids: Sequence[int]) -> Statement:
+    return _MEMBERSHIPS.format(logins=", ".join("%s" for _ in login_ids)), login_ids
+
+
+def _memberships_found(login_ids: Sequence[int], outcome: Outcome) -> list[tuple[Membership, ...]]:
     found: dict[int, tuple[Membership, ...]] = {}
-    for login_id, *rest in rows:
+    for login_id, *rest in outcome.rows:
         found[login_id] = (*found.get(login_id, ()), Membership(*rest))
     return [found.get(login_id, ()) for login_id in login_ids]
 

@@ -137,7 +137,8 @@ class Device:
             self.store.told(table, record_id, change["data"], change["version"], is_deleted=is_deleted)
         for table in page.get("revoked", ()):
             self.store.drop(table)
-        self._put_unsent_over({(change["table"], change["record_id"]) for change in page["changes"]})
+        if self.outbox:
+            self._put_unsent_over({(change["table"], change["record_id"]) for change in page["changes"]})
         self._cursor = page["current_version"]
         return bool(page["has_more"])
 

@@ -19,6 +19,7 @@ from cli.demo.office import CLOSED
 from cli.demo.retailer import Region
 from cli.demo.server import Server
 from cli.simulation.client import AsyncClient, Session, open_session
+from cli.simulation.collector import spared_rows
 from cli.simulation.company import Company, new_company
 from cli.simulation.desk import Desk
 from cli.simulation.interrupts import ended_by_signals
@@ -51,7 +52,7 @@ def simulate(server: Server, load: Load, regions: Sequence[Region], watcher: Wat
     """
     run = Run(load, secrets.token_hex(4))
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with spared_rows(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(run, server, regions, watcher))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None

@@ -14,7 +14,12 @@ class SharedRows:
     def keep(self, table: str, record_id: int, row: Row) -> Row:
         """The row to hold."""
         known = self._rows.get((table, record_id))
-        if known is not None and known == row and all(type(known[name]) is type(value) for name, value in row.items()):
+        if known is not None and known == row and _types(known) == _types(row):
             return known
         self._rows[table, record_id] = row
         return row
+
+
+def _types(row: Row) -> list[type]:
+    """1 and true are equal, and are not the same."""
+    return [*map(type, row.values())]

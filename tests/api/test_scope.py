@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from api.auth import AUTH
+from api.db import Outcome, Session, Statement
+from api.keys import DATABASE
+from api.scope import Scopes
 from tests.api.conftest import Api
 from tests.api.rows import VALUES, create, create_all, hire
 from tests.sql_client import SqlClient
@@ -103,3 +109,24 @@ async def test_a_closed_company_is_forbidden(api: Api, admin: SqlClient) -> None
     admin.run(f"UPDATE companies SET is_active = 0 WHERE id = {ann.company_id}")
     reply = await ann.get("/api/parties")
     assert (reply.status, reply.code) == (403, "forbidden")
+
+
+async def test_companies_and_device_are_asked_for_together_and_then_known_for_a_while(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await api.register()
+    identity = await api.app[AUTH].identify(ann.token)
+    first = await Scopes(api.app[DATABASE]).find(identity, None, "till-1")
+    now = 0.0
+    scopes = Scopes(api.app[DATABASE], clock=lambda: now)
+    packets: list[int] = []
+    run = Session.run
+
+    async def counted(self: Session, *statements: Statement) -> list[Outcome]:
+        packets.append(len(statements))
+        return await run(self, *statements)
+
+    monkeypatch.setattr(Session, "run", counted)
+    for now, asked in ((0.0, [2]), (1.0, [2]), (9.0, [2, 2])):
+        assert await scopes.find(identity, None, "till-1") == first
+        assert packets == asked

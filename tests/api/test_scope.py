@@ -117,8 +117,8 @@ async def test_companies_and_device_are_asked_for_together_and_then_known_for_a_
     ann = await api.register()
     identity = await api.app[AUTH].identify(ann.token)
     first = await Scopes(api.app[DATABASE]).find(identity, None, "till-1")
-    now = 0.0
-    scopes = Scopes(api.app[DATABASE], clock=lambda: now)
+    times = [0.0]
+    scopes = Scopes(api.app[DATABASE], clock=lambda: times[-1])
     packets: list[int] = []
     run = Session.run
 
@@ -128,5 +128,6 @@ async def test_companies_and_device_are_asked_for_together_and_then_known_for_a_
 
     monkeypatch.setattr(Session, "run", counted)
     for now, asked in ((0.0, [2]), (1.0, [2]), (9.0, [2, 2])):
+        times.append(now)
         assert await scopes.find(identity, None, "till-1") == first
         assert packets == asked

@@ -13,7 +13,7 @@ from tests.convergence.script import Extra
 from tests.convergence.witness import ACKNOWLEDGED, STATUSES, Answers
 from tests.servers import Database, Stack
 
-SEEDS = 140
+SEEDS = 110
 LANES = 3
 REACHED = (*STATUSES, *Extra, "resolved", "voided", "412", "period_locked", "immutable", "unbalanced", "forbidden")
 """What no hundred seeds may lack, else they try less than they say."""

@@ -19,7 +19,6 @@ from api.heads import Head
 
 TX_ROWS = 16
 """Read beyond a page for the end of its last transaction: most are small. Where that does not do, this many times as many."""
-Read = Callable[[int, int], Awaitable[list["FeedRow"]]]
 WALK_PAGES = 4
 """A cursor so many pages of versions behind the head walks sync_live: of what lies between, much may be history."""
 
@@ -43,6 +42,10 @@ class FeedRow(NamedTuple):
     prev_version: int | None
     sealed: bytes | None
     change: bytes
+
+
+Read = Callable[[int, int], Awaitable[list[FeedRow]]]
+"""after, limit → the first changes beyond a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +144,7 @@ async def read_changes(feed: Database, wanted: PageRequest, limit: int) -> list[
 
 
 async def end_with_tx(wanted: PageRequest, read: Read) -> Page:
-    """Read a page that ends with a transaction; one larger than `limit_max` is cut, and says so.
-
-    `read` returns the first changes beyond a version, as many as it is asked for.
-    """
+    """Read a page that ends with a transaction; one larger than `limit_max` is cut, and says so."""
     limit, asked = wanted.limit, wanted.limit + TX_ROWS
     rows = await read(wanted.after, asked)
     if len(rows) <= limit:

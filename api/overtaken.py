@@ -5,9 +5,9 @@ pulls in the place of its unsent edit, or keeps that and passes over what it pul
 server's, though its cursor has passed it: such a change is not taken as exact, and a retry that changes nothing is told the row.
 A reference sent as a number that came to another one is not exact either: a client may have meant a server id by it.
 
-And it may yet be given what its change superseded, if it never held that: then it needs its own change after it. So
-it is said up to which version the device holds the record; whether anything came between that and what it pushes, only the tailer
-can tell, which gives versions (`cdc.change_row`).
+And it may yet be given what its change superseded, if it never held that: then it needs its own change after it. So a push
+says up to which version its device holds the record; whether anything came between that and the change, only the tailer can tell,
+which gives versions (`cdc.change_row`).
 """
 
 from __future__ import annotations

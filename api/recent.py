@@ -72,17 +72,16 @@ class Recent:
         if page.has_more or wanted.tables is not None or not _is_recent(wanted):
             return
         company = self._companies.get(wanted.company_id)
-        changes = None if company is None else company.changes
-        is_followed = changes is not None and changes.reaches(wanted.head.version, wanted.head)
-        if company is not None and changes is not None and is_followed and wanted.head.version < changes.head.version:
-            if wanted.after < changes.low:
-                changes.reach_back(wanted.after, page.rows)
-        elif changes is None or not is_followed or wanted.after <= changes.low:
-            self._forget(wanted.company_id)
-            company = _Company(RecentChanges(wanted.after, wanted.head, page.rows, self._clock()))
-            self._companies[wanted.company_id] = company
-        if company is not None:
-            self._count(wanted.company_id, company)
+        if company is not None and company.changes.reaches(wanted.head.version, wanted.head):
+            if wanted.after >= company.changes.low:
+                return
+            if wanted.head.version < company.changes.head.version:
+                company.changes.reach_back(wanted.after, page.rows)
+                self._count(wanted.company_id, company)
+                return
+        self._forget(wanted.company_id)
+        company = self._companies[wanted.company_id] = _Company(RecentChanges(wanted.after, wanted.head, page.rows, self._clock()))
+        self._count(wanted.company_id, company)
 
     def _reaches(self, company: _Company, wanted: PageRequest) -> bool:
         company.changes.forget_read_before(self._clock() - SECONDS_MAX)

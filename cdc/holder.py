@@ -4,7 +4,8 @@ A living tailer sends a command at least twice a second (`cdc.lease.Lease.keep`)
 that waits for its client for seconds has none: its process is stopped or its network is gone. One that waits for the server (a
 long commit, a lock, a slow disk) is busy, and never counts as silent.
 
-Source: MySQL 9.7 manual, "SHOW PROCESSLIST Statement" (an account sees its own sessions), "KILL Statement" (and may kill them).
+Source: MySQL 9.7 manual, "SHOW PROCESSLIST Statement" (an account sees its own sessions), "KILL Statement" (and may kill them),
+"General Thread States".
 `Time` counts from the start of the last command, so after a long one it is large at once: it says nothing by itself.
 """
 
@@ -23,7 +24,8 @@ SILENT_SECONDS = 3
 _WATCHED_SECONDS = 2.0
 _GAP_SECONDS_MAX = 1.0
 _AGAIN_SECONDS = 1.2
-_WAITING_FOR_CLIENT = "Sending to client"
+_WAITING_FOR_CLIENT = frozenset({"Sending to client", "Receiving from client"})
+"""States of a command under way whose next step is the client's: it takes an answer, or sends the rows of a LOAD DATA LOCAL."""
 _NO_SUCH_SESSION = 1094
 _NOT_OURS = 1095
 
@@ -55,7 +57,7 @@ def look_at(connection: Connection[Any], session: int | None) -> Sight | None:
         cursor.execute(_SHOW)
         for number, _user, _host, _database, command, seconds, state, *_ in cursor.fetchall():
             if number == session:
-                return Sight(number, command == "Sleep" or state == _WAITING_FOR_CLIENT, int(seconds or 0))
+                return Sight(number, command == "Sleep" or state in _WAITING_FOR_CLIENT, int(seconds or 0))
     return None
 
 

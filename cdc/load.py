@@ -88,8 +88,12 @@ def _run(connection: Any, statement: str, lines: Iterable[bytes]) -> OKPacketWra
     asked = connection._read_packet()
     if not asked.is_load_local_packet():
         raise pymysql.err.InternalError(0, "the server wants no rows for LOAD DATA LOCAL")
-    data = b"".join(lines)
-    for start in range(0, len(data), _CHUNK_BYTES):  # in packets that a server of any `max_allowed_packet` takes
+    _send(connection, b"".join(lines))
+    return OKPacketWrapper(connection._read_packet())
+
+
+def _send(connection: Any, data: bytes) -> None:
+    """In packets that a server of any `max_allowed_packet` takes; an empty one ends the file."""
+    for start in range(0, len(data), _CHUNK_BYTES):
         connection.write_packet(data[start : start + _CHUNK_BYTES])
     connection.write_packet(b"")
-    return OKPacketWrapper(connection._read_packet())

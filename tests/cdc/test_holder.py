@@ -10,6 +10,7 @@ from typing import Any
 import pymysql
 import pytest
 from pymysql.connections import Connection
+from pymysql.constants.COMMAND import COM_QUERY
 
 from cdc.holder import SILENT_SECONDS, Sight, Watch, kill, look_at, read_holder
 from cdc.lease import KEEP_SECONDS, Candidate, Lease, take_lease
@@ -98,6 +99,19 @@ def test_mysql_shows_an_account_its_own_sessions_and_lets_it_end_them(
     assert look_at(second, administrator) is None and not kill(second, administrator)
     connection.close()
     connection.connect()
+
+
+def test_one_that_owes_mysql_the_rows_of_a_load_waits_for_its_client(database: Database, sql: SqlClient) -> None:
+    sql.run("SET GLOBAL local_infile = ON")
+    with open_connection(database.settings.admin(), may_load=True) as loading:
+        loading.query("CREATE TEMPORARY TABLE taken (id INT)")
+        loading._execute_command(COM_QUERY, "LOAD DATA LOCAL INFILE '-' INTO TABLE taken")  # type: ignore[attr-defined]
+        loading._read_packet()  # type: ignore[attr-defined]
+        time.sleep(0.2)
+        with open_connection(database.settings.admin()) as looking:
+            sight = look_at(looking, loading.thread_id())  # type: ignore[no-untyped-call]
+        assert sight is not None and sight.is_waiting_for_client
+        loading._force_close()  # type: ignore[attr-defined]
 
 
 def session_of(connection: Connection[Any]) -> int:

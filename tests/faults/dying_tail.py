@@ -1,6 +1,6 @@
-"""`matrix-sync tail` that kills itself, with SIGKILL, when it passes a named point for the n-th time.
+"""`matrix-sync tail` that kills itself, with SIGKILL, when it passes a named point for the n-th time; or stops itself, with SIGSTOP.
 
-`python -m tests.faults.dying_tail POINT N tail …`: the points are put around the program's own functions here, so the program
+`python -m tests.faults.dying_tail KILL POINT N tail …` (or `STOP`): the points are put around the program's own functions here, so the program
 itself carries none.
 """
 
@@ -32,11 +32,13 @@ POINTS: dict[str, tuple[str, str, bool]] = {
 """Module, function or method, and whether the process dies after it (else before)."""
 EARLY = ("before the lease", "after the lease", "before the trim", "before the stream")
 """Points that are passed once in a life."""
+WAITED_FOR: dict[str, tuple[str, str, bool]] = {"before the rows of a load": ("cdc.load", "_send", False)}
+"""Points at which MySQL waits for the process, and which only large batches pass."""
 
 
-def arm(point: str, count: int) -> None:
-    """Die at the `count`-th passing of a point."""
-    module, path, is_after = POINTS[point]
+def arm(end: signal.Signals, point: str, count: int) -> None:
+    """Have the `count`-th passing of a point send this process a signal."""
+    module, path, is_after = (POINTS | WAITED_FOR)[point]
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
     for one in classes:
@@ -47,19 +49,19 @@ def arm(point: str, count: int) -> None:
     def dying(*arguments: Any, **more: Any) -> Any:
         nonlocal left
         left -= 1
-        if left <= 0 and not is_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if left == 0 and not is_after:
+            os.kill(os.getpid(), end)
         result = original(*arguments, **more)
-        if left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if left == 0 and is_after:
+            os.kill(os.getpid(), end)
         return result
 
     setattr(owner, name, dying)
 
 
 if __name__ == "__main__":
-    arm(sys.argv[1], int(sys.argv[2]))
+    arm(signal.Signals[f"SIG{sys.argv[1]}"], sys.argv[2], int(sys.argv[3]))
     from cli.main import main
 
-    sys.argv[1:] = sys.argv[3:]
+    sys.argv[1:] = sys.argv[4:]
     main()

@@ -49,7 +49,16 @@ def new_seed() -> random.Random:
 
 def tail_that_dies(stack: Stack, database: Database, point: str, count: int) -> Child:
     """A standby that kills itself at a named point (`tests.faults.dying_tail.POINTS`)."""
-    command = [sys.executable, "-m", "tests.faults.dying_tail", point, str(count), "tail", "--standby"]
+    return _tail_that_ends("KILL", stack, database, point, count)
+
+
+def tail_that_stops(stack: Stack, database: Database, point: str) -> Child:
+    """A standby that stops itself when it first passes a named point."""
+    return _tail_that_ends("STOP", stack, database, point, 1)
+
+
+def _tail_that_ends(signal: str, stack: Stack, database: Database, point: str, count: int) -> Child:
+    command = [sys.executable, "-m", "tests.faults.dying_tail", signal, point, str(count), "tail", "--standby"]
     environ = {**clean_environ(), **database.environ, "PYTHONPATH": str(ROOT)}
     child = Child("tail", command, log=stack.directory / f"dying-tail-{next(_numbers)}.log", env=environ)
     child.start()

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cdc.load import ROWS_MIN
 from cli.embedded.process import Child
 from tests.faults.conftest import StartTail
-from tests.faults.kit import assert_nothing_is_wrong, is_held_by, new_seed, writing
+from tests.faults.kit import assert_nothing_is_wrong, is_held_by, new_seed, tail_that_stops, writing
 from tests.faults.waiting import wait_until
 from tests.ledger import Ledger
 from tests.servers import Database, Stack
@@ -77,6 +78,28 @@ def test_a_leader_stopped_inside_a_large_transaction_adds_no_part_when_it_goes_o
     assert sql.rows("SELECT MIN(version), MAX(version), COUNT(*) FROM sync_changes") == [(2, head, head - 1)]
     assert sql.value("SELECT COUNT(*) FROM sync_changes WHERE table_name = 'units_of_measure'") == 8**4 * 6
     assert is_held_by(sql, standby)
+
+
+def test_a_leader_stopped_while_mysql_waits_for_its_rows_is_taken_over(
+    stack: Stack, database: Database, sql: SqlClient, start_tail: StartTail
+) -> None:
+    """Its command is under way and looks busy: LOAD DATA LOCAL has been asked for, and the rows never come."""
+    sql.run("SET GLOBAL local_infile = ON")
+    company = sql.company()
+    leader = tail_that_stops(stack, database, "before the rows of a load")
+    try:
+        wait_until(lambda: is_held_by(sql, leader))
+        standby = start_tail(database, "--standby")
+        wait_until(lambda: '"standby"' in standby.output())
+        sql.run("INSERT INTO units_of_measure (company_id, name) VALUES " + ", ".join(f"({company}, '{n}')" for n in range(ROWS_MIN)))
+        wait_until(lambda: is_held_by(sql, standby), TAKEOVER_SECONDS_MAX + SLACK_SECONDS)
+        leader.resume()
+        sql.wait_for_tailer()
+        wait_until(lambda: '"retrying"' in leader.output())
+        assert sql.value("SELECT COUNT(*) FROM sync_changes WHERE table_name = 'units_of_measure'") == ROWS_MIN
+        assert is_held_by(sql, standby)
+    finally:
+        leader.kill()
 
 
 def test_a_killed_lock_connection_costs_nothing(

@@ -130,6 +130,14 @@ FOR_THE_LEASE = (
         f"{HOLDER}_one_that_mysql_keeps_waiting_is_not_silent",
     ),
     guard(
+        "one-that-owes-mysql-rows-is-silent",
+        TWO_WRITERS,
+        "cdc/holder.py",
+        'frozenset({"Sending to client", "Receiving from client"})',
+        'frozenset({"Sending to client"})',
+        f"{HOLDER}_one_that_owes_mysql_the_rows_of_a_load_waits_for_its_client",
+    ),
+    guard(
         "a-standby-that-slept-judges-nobody",
         TWO_WRITERS,
         "cdc/holder.py",

@@ -1,7 +1,7 @@
-"""`matrix-sync tail` that kills itself, with SIGKILL, when it passes a named point for the n-th time; or stops itself, with SIGSTOP.
+"""`matrix-sync tail` that kills itself, with SIGKILL, when it passes a named point for the n-th time; or stops, with SIGSTOP.
 
-`python -m tests.faults.dying_tail KILL POINT N tail …` (or `STOP`): the points are put around the program's own functions here, so the program
-itself carries none.
+`python -m tests.faults.dying_tail KILL POINT N tail …` (or `STOP`): the points are put around the program's own functions here, so
+the program itself carries none.
 """
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ def test_a_leader_stopped_while_mysql_waits_for_its_rows_is_taken_over(
         wait_until(lambda: is_held_by(sql, leader))
         standby = start_tail(database, "--standby")
         wait_until(lambda: '"standby"' in standby.output())
-        sql.run("INSERT INTO units_of_measure (company_id, name) VALUES " + ", ".join(f"({company}, '{n}')" for n in range(ROWS_MIN)))
+        sql.run(
+            "INSERT INTO units_of_measure (company_id, name) VALUES " + ", ".join(f"({company}, '{n}')" for n in range(ROWS_MIN))
+        )
         wait_until(lambda: is_held_by(sql, standby), TAKEOVER_SECONDS_MAX + SLACK_SECONDS)
         leader.resume()
         sql.wait_for_tailer()

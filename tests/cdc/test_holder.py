@@ -106,7 +106,7 @@ def test_one_that_owes_mysql_the_rows_of_a_load_waits_for_its_client(database: D
     with open_connection(database.settings.admin(), may_load=True) as loading:
         loading.query("CREATE TEMPORARY TABLE taken (id INT)")
         loading._execute_command(COM_QUERY, "LOAD DATA LOCAL INFILE '-' INTO TABLE taken")  # type: ignore[attr-defined]
-        loading._read_packet()  # type: ignore[attr-defined]
+        loading._read_packet()  # type: ignore[no-untyped-call]
         time.sleep(0.2)
         with open_connection(database.settings.admin()) as looking:
             sight = look_at(looking, loading.thread_id())  # type: ignore[no-untyped-call]

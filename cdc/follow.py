@@ -139,15 +139,15 @@ class Follower:
         if len(tx.changes) >= self._part_changes_max or tx.bytes >= self._part_bytes_max:
             if self._large is None:
                 self.append_pending()
-                self._large = LargeTx(self._connection, self._appender.drain(), self._appender.live)
+                self._large = self._appender.begin_large()
             self._large.append_part(tx.take_part())
 
     def _end(self, end: TxEnd) -> None:
         builder = self._open_tx()
         tx, self._tx = builder.end(end), None
         if self._large is not None:
-            state, self._large = self._large.finish(tx._replace(is_recorded=True)), None
-            self._appender.moved(state, [tx])
+            large, self._large = self._large, None
+            self._appender.finish_large(large, tx._replace(is_recorded=True))
             self._note_commit()
             return
         if self._reconciler.is_complete:

@@ -14,15 +14,18 @@ from typing import Any, Final, NamedTuple
 
 from pymysql.connections import Connection
 
-from cdc.change_row import record_of
+from cdc.change_row import RecordKey, record_of
 from cdc.entries import Entry, Redelivery
 from cdc.load import field, field_again
 from cdc.sql import insert_rows, literal, literal_again, store_rows
 from cdc.together import Together
+from schema.errors import Retry
 
 KEYS_PER_QUERY_MAX = 1000
 RECORDS_KEPT_MAX = 200_000
 """Records remembered from one append to the next: some 30 MB. With more of them all are forgotten."""
+ROWS_WAITING_MAX = 50_000
+"""Of a transaction of millions no more rows wait to be written than these: some 15 MB."""
 MENDED: Final = "replay_live"
 """The action in sync_audit of whoever puts rows back into sync_live beside the tailer."""
 READ_MENDED: Final = f"SELECT MAX(id) FROM sync_audit WHERE action = '{MENDED}'"
@@ -82,20 +85,25 @@ class LiveRecords:
         self._mended: int | None = None
         self._kept = 0
 
-    def begin(self, mended: int | None) -> None:
-        """First in each MySQL transaction: give up what somebody else may have changed since the last one.
-
-        `mended` is the answer to `READ_MENDED` in that transaction.
-        """
+    def begin(self) -> None:
+        """First for each MySQL transaction: give up the tombstones that were read, which retention may take."""
         for records, record_id in self._passing:
             records.known.pop(record_id, None)
         self._passing.clear()
+
+    def note_mended(self, mended: int | None) -> None:
+        """Give up what somebody else may have changed. `mended` is the answer to `READ_MENDED` in the transaction that begins."""
         if mended != self._mended:
             self._mended = mended
             self._forget()
 
-    def read(self, entries: Iterable[Entry | Redelivery]) -> None:
-        """Read what is stored of these records, as far as that has to be asked."""
+    def confirm(self, mended: int | None) -> None:
+        """Raise Retry where what is remembered, and was used before the transaction began, is not as it is stored any more."""
+        if mended != self._mended:
+            raise Retry("live_mended", "a replay has put back rows of sync_live meanwhile")
+
+    def unknown(self, entries: Iterable[Entry | Redelivery]) -> list[RecordKey]:
+        """Those records that MySQL has to be asked for."""
         tables, highest = self._tables, self._highest
         wanted = set()
         for entry in entries:
@@ -103,13 +111,20 @@ class LiveRecords:
             records = tables.get((company, table))
             if records is None:
                 records = tables[company, table] = _Records()
-            if record_id in records.put or record_id in records.known:
-                continue
+            if record_id not in records.put and record_id not in records.known and record_id <= highest.get(table, record_id):
+                wanted.add(key)
+        return sorted(wanted)
+
+    def read(self, unknown: Iterable[RecordKey]) -> None:
+        """Read what is stored of these records."""
+        highest = self._highest
+        keys = []
+        for key in unknown:
+            _, table, record_id = key
             if table not in highest:
                 highest[table] = self._read_highest(table)
             if record_id <= highest[table]:
-                wanted.add(key)
-        keys = sorted(wanted)
+                keys.append(key)
         for start in range(0, len(keys), KEYS_PER_QUERY_MAX):
             self._read_keys(keys[start : start + KEYS_PER_QUERY_MAX])
 
@@ -143,17 +158,21 @@ class LiveRecords:
         return older >> _FLAG_BITS if older else None, maker
 
     def store(self, writes: Together) -> None:
-        """Write all that was put with what else the transaction writes."""
+        """Have all that was put written with what else the transaction writes. Of very many, all but the last go now."""
         new: list[_Row] = []
         known: list[_Row] = []
         for (company, table), records in sorted(self._tables.items()):
-            stored, makers = records.known, records.makers
-            for record_id, packed in sorted(records.put.items()):
+            put, stored, makers = records.put, records.known, records.makers
+            for record_id in sorted(put):
+                packed = put[record_id]
                 device_id, local_id = makers.get(record_id) or (None, None)
                 row = company, table, record_id, packed >> _FLAG_BITS, packed & _DELETED, device_id, local_id
                 (known if stored.get(record_id) else new).append(row)
-        store_rows(writes, _INTO, new, as_lines=_lines, as_values=_values, tail=_STORE_NEWER)
-        insert_rows(writes.put, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
+                if len(new) + len(known) == ROWS_WAITING_MAX:
+                    _put(writes, new, known)
+                    writes.run()
+                    new, known = [], []
+        _put(writes, new, known)
         if self._kept + sum(len(records.put) for records in self._tables.values()) > RECORDS_KEPT_MAX:
             self._tables.clear()
             self._highest.clear()
@@ -183,7 +202,7 @@ class LiveRecords:
             (highest,) = cursor.fetchone() or (None,)
         return highest or 0
 
-    def _read_keys(self, keys: list[tuple[int, str, int]]) -> None:
+    def _read_keys(self, keys: list[RecordKey]) -> None:
         for company, table, record_id in keys:
             records = self._tables[company, table]
             records.known[record_id] = 0
@@ -205,6 +224,11 @@ class LiveRecords:
         self._kept = 0
         for records in self._tables.values():
             records.forget()
+
+
+def _put(writes: Together, new: list[_Row], known: list[_Row]) -> None:
+    store_rows(writes, _INTO, new, as_lines=_lines, as_values=_values, tail=_STORE_NEWER)
+    insert_rows(writes.put, f"INSERT INTO {_INTO[0]} ({_INTO[1]}) VALUES ", map(_values, known), _STORE_NEWER)
 
 
 def _values(row: _Row) -> str:

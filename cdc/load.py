@@ -10,6 +10,7 @@ Source: MySQL 9.7 manual, "LOAD DATA Statement", "Security Considerations for LO
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -57,38 +58,50 @@ def may_load(connection: Connection[Any]) -> bool:
     return bool(connection.client_flag & CLIENT.LOCAL_FILES)
 
 
-def load_rows(connection: Connection[Any], into: tuple[str, str], lines: Iterable[bytes]) -> bool:
-    """Store rows within the present transaction. `into` is the table and its columns; a line holds a row's fields.
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The bytes of so many rows, each a line of fields; `is_fit` where none is too long for a packet of the server's."""
+
+    rows: int
+    data: bytes
+    is_fit: bool
+
+    @classmethod
+    def of(cls, lines: Iterable[bytes]) -> Lines:
+        """Put lines together."""
+        kept = list(lines)
+        return cls(len(kept), b"".join(kept), max(map(len, kept), default=0) <= _LINE_BYTES_MAX)
+
+
+def load_rows(connection: Connection[Any], into: tuple[str, str], lines: Lines) -> bool:
+    """Store rows within the present transaction. `into` is the table and its columns.
 
     False where not every row was taken just as it is, or the server wants none this way: then none of them is stored.
     Raises pymysql errors.
     """
-    if not may_load(connection):
-        return False
-    lines = list(lines)
-    if max(map(len, lines), default=0) > _LINE_BYTES_MAX:
+    if not may_load(connection) or not lines.is_fit:
         return False
     connection.query("SAVEPOINT load_rows")
     try:
-        done = _run(connection, _LOAD.format(into=into), lines)
+        done = _run(connection, _LOAD.format(into=into), lines.data)
     except pymysql.err.MySQLError as problem:
         if problem.args[0] not in _NOT_HERE:
             raise
         connection.client_flag &= ~CLIENT.LOCAL_FILES
         return False
-    if done.affected_rows == len(lines) and not done.warning_count:
+    if done.affected_rows == lines.rows and not done.warning_count:
         return True
     connection.query("ROLLBACK TO SAVEPOINT load_rows")
     return False
 
 
-def _run(connection: Any, statement: str, lines: Iterable[bytes]) -> OKPacketWrapper:
-    """Run the statement with these lines for its file; the server's answer."""
+def _run(connection: Any, statement: str, data: bytes) -> OKPacketWrapper:
+    """Run the statement with this for its file; the server's answer."""
     connection._execute_command(COM_QUERY, statement)
     asked = connection._read_packet()
     if not asked.is_load_local_packet():
         raise pymysql.err.InternalError(0, "the server wants no rows for LOAD DATA LOCAL")
-    _send(connection, b"".join(lines))
+    _send(connection, data)
     return OKPacketWrapper(connection._read_packet())
 
 

@@ -6,8 +6,9 @@ bounded, and a crash on the way leaves nothing but rows that `trim_above_head` t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pymysql.connections import Connection
@@ -16,24 +17,29 @@ from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, ro
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
 from cdc.live import READ_MENDED, LiveRecords
-from cdc.load import field, field_again, field_bytes
-from cdc.sql import literal, literal_again, literal_bytes, quoted, store_rows
+from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS, TxValues, change_lines, change_literal, tx_lines, tx_literal, tx_values_of
+from cdc.sql import store_rows
 from cdc.state import Anchor, State, commit_moved, require_lease, with_gtids
 from cdc.together import Together, begin
 from schema.versions import advance
 
-CHANGE_COLUMNS = (
-    "company_id, version, table_name, record_id, operation, data, sealed, `before`, timestamp, tx, origin, origin_id, "
-    "origin_device_id, is_exact, device_id, local_id, for_device, prev_version, chain"
-)
-TX_COLUMNS = (
-    "tx, epoch, gtid, server_id, commit_time_us, binlog_file, binlog_pos, origin, origin_id, first_version, last_version, statement"
-)
 _TRIM = "DELETE FROM sync_changes WHERE version > %s LIMIT 10000"
-_NULL, _ONE, _TWO = "\\N", "\\", "\\\\"
-_TxValues = tuple[int | str | None, ...]
-"""A row of sync_tx."""
 _READ_NEWEST = "SELECT operation, data, sealed FROM sync_changes WHERE company_id = %s AND version = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A MySQL transaction that moves the state to `state`, as it waits in `writes`."""
+
+    state: State
+    writes: Together
+
+    def commit(self) -> State:
+        """Store it. Raises LeaseLost and Retry (nothing written), and pymysql errors (nothing written, or, when COMMIT's answer was
+        lost, all of it).
+        """
+        commit_moved(self.writes, self.state)
+        return self.state
 
 
 def append(
@@ -47,30 +53,37 @@ def append(
 
     Versions are head + 1 …, one per change, without gaps, in binlog order. A batch without changes still moves the GTID set.
     `also` writes what must be true together with it. `live` is what the appends before, under this lease, know of sync_live.
-    Raises LeaseLost (nothing written) and pymysql errors (nothing written, or, when COMMIT's answer was lost, all of it).
+    Raises as `Prepared.commit` does.
     """
-    writer = PartWriter(connection, state, live or LiveRecords(connection))
-    writer.begin(entry for tx in batch for entry in tx.entries)
+    prepared = prepare(PartWriter(connection, state, live or LiveRecords(connection)), batch)
+    if also is not None:
+        prepared.writes.run()
+        also()
+    return prepared.commit()
+
+
+def prepare(writer: PartWriter, batch: Sequence[PendingTx]) -> Prepared:
+    """Make all that an append of whole committed txs writes."""
+    writer.begin([entry for tx in batch for entry in tx.entries])
     for tx in batch:
         writer.write(tx)
-    writer.flush()
-    writer.live.store(writer.writes)
-    if also is not None:
-        writer.writes.run()
-        also()
-    return _commit(writer)
+    return writer.finish()
 
 
 class PartWriter:
     """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits.
 
-    Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx; and few rows
-    wait in `writes` for the packet that commits them.
+    Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx; and all wait in
+    `writes` for whoever commits them. `settle` waits until the connection is free; without it, it is, and is to be used at once.
     """
 
-    def __init__(self, connection: Connection[Any], state: State, live: LiveRecords) -> None:
+    def __init__(
+        self, connection: Connection[Any], state: State, live: LiveRecords, settle: Callable[[], object] | None = None
+    ) -> None:
         self.writes = Together(connection)
         self.live = live
+        self._connection = connection
+        self._settle = settle
         self._before = state
         self._head = state.head
         self._chain = state.chain
@@ -79,13 +92,38 @@ class PartWriter:
         self._anchor = state.anchor
         self._gtids: list[Gtid] = []
         self._changes: list[tuple[ChangeRow, bytes]] = []
-        self._txs: list[_TxValues] = []
+        self._txs: list[TxValues] = []
 
-    def begin(self, entries: Iterable[Entry | Redelivery]) -> None:
-        """Begin a transaction that will write these."""
-        found = begin(self.writes.connection, READ_MENDED)
-        self.live.begin(found[0] if found is not None else None)
-        self.live.read(entries)
+    def begin(self, entries: Sequence[Entry | Redelivery]) -> None:
+        """Begin a transaction that will write these: with the first that is written, if MySQL has nothing to be asked before."""
+        if self._settle is None or self._must_ask(entries):
+            self.begin_now(entries)
+        else:
+            self.writes = Together(self._connection)
+            self.writes.put_step(lambda: self.live.confirm(self._begin()))
+
+    def begin_now(self, entries: Sequence[Entry | Redelivery]) -> None:
+        """Begin a transaction that will write these, and read what is to be known of them."""
+        if self._settle is not None:
+            self._settle()
+        self.writes = Together(self._connection)
+        self.live.begin()
+        self.live.note_mended(self._begin())
+        self.live.read(self.live.unknown(entries))
+
+    def _must_ask(self, entries: Sequence[Entry | Redelivery]) -> bool:
+        self.live.begin()
+        return bool(self.live.unknown(entries)) or any(isinstance(entry, Redelivery) for entry in entries)
+
+    def _begin(self) -> int | None:
+        found = begin(self._connection, READ_MENDED)
+        return found[0] if found is not None else None
+
+    def finish(self) -> Prepared:
+        """All that was written, the newest versions of the records with it, and the state that is true then."""
+        self.flush()
+        self.live.store(self.writes)
+        return Prepared(self.state(), self.writes)
 
     def state(self) -> State:
         """The state that is true with all that was written."""
@@ -102,10 +140,10 @@ class PartWriter:
         )
 
     def flush(self) -> None:
-        """Write what has come together."""
+        """Have written what has come together."""
         into = "sync_changes", CHANGE_COLUMNS
-        store_rows(self.writes, into, self._changes, as_lines=_change_lines, as_values=_change_values)
-        store_rows(self.writes, ("sync_tx", TX_COLUMNS), self._txs, as_lines=_tx_lines, as_values=_tx_values)
+        store_rows(self.writes, into, self._changes.copy(), as_lines=change_lines, as_values=change_literal)
+        store_rows(self.writes, ("sync_tx", TX_COLUMNS), self._txs.copy(), as_lines=tx_lines, as_values=tx_literal)
         self._changes.clear()
         self._txs.clear()
 
@@ -145,7 +183,7 @@ class PartWriter:
             self._anchor = Anchor(tx.gtid, tx.commit_time_us)
         if tx.is_recorded:
             versions = (head_before + 1 if self._head > head_before else None, self._head)
-            self._txs.append(_tx_values_of(self._tx, self._before.epoch, tx, versions))
+            self._txs.append(tx_values_of(self._tx, self._before.epoch, tx, versions))
 
     def _write_again(self, told: TxColumns, entry: Redelivery) -> None:
         """A redelivery supersedes nothing, so sync_live does not learn of it; without anything to repeat it gets no version."""
@@ -165,11 +203,22 @@ class PartWriter:
 
 
 class LargeTx:
-    """One tx stored in parts, each its own commit above the head; `finish` shows all of it at once."""
+    """One tx stored in parts, each its own commit above the head; `finish` shows all of it at once.
 
-    def __init__(self, connection: Connection[Any], state: State, live: LiveRecords | None = None) -> None:
+    With `settle`, which waits until the connection is free, and `run`, parts are made here and run there, one after the other.
+    """
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        state: State,
+        live: LiveRecords | None = None,
+        settle: Callable[[], object] | None = None,
+        run: Callable[[Callable[[], object]], object] = lambda work: work(),
+    ) -> None:
         self._state = state
-        self._writer = PartWriter(connection, state, live or LiveRecords(connection))
+        self._run = run
+        self._writer = PartWriter(connection, state, live or LiveRecords(connection), settle)
         self._writer.open_tx()
 
     def append_part(self, part: PendingTx) -> None:
@@ -177,20 +226,20 @@ class LargeTx:
 
         Raises LeaseLost as `append` does: a successor has trimmed what is above the head, and gives these versions itself.
         """
-        self._writer.begin(part.entries)
-        require_lease(self._writer.writes.connection, self._state)
-        self._writer.write_part(part)
-        self._writer.flush()
-        self._writer.writes.commit()
+        writer = self._writer
+        writer.begin(part.entries)
+        writer.writes.put_step(partial(require_lease, writer.writes.connection, self._state))
+        writer.write_part(part)
+        writer.flush()
+        self._run(writer.writes.commit)
 
-    def finish(self, last: PendingTx) -> State:
-        """Store the last entries, then show the tx: newest versions, head and checkpoint in one commit. Returns the new state."""
-        self._writer.begin(last.entries)
-        self._writer.write_part(last)
-        self._writer.close_tx(last, self._state.head)
-        self._writer.flush()
-        self._writer.live.store(self._writer.writes)
-        return _commit(self._writer)
+    def finish(self, last: PendingTx) -> Prepared:
+        """Make what shows the tx, once its parts are stored: last entries, newest versions, head and checkpoint, in one commit."""
+        writer = self._writer
+        writer.begin_now(last.entries)
+        writer.write_part(last)
+        writer.close_tx(last, self._state.head)
+        return writer.finish()
 
 
 def trim_above_head(connection: Connection[Any], state: State) -> int:
@@ -208,73 +257,3 @@ def trim_above_head(connection: Connection[Any], state: State) -> int:
         deleted += count
         if not count:
             return deleted
-
-
-def change_literal(row: ChangeRow, chain: bytes) -> str:
-    """The row as one SQL value list."""
-    (
-        company_id, version, table, record_id, operation, data, sealed, before, timestamp, tx, origin, origin_id,
-        origin_device_id, is_exact, device_id, local_id, for_device, prev_version,
-    ) = row  # fmt: skip
-    return (
-        f"({company_id},{version},{literal_again(table)},{record_id},{literal_again(operation)},{quoted(data)},"
-        f"{literal(sealed)},{literal(before)},{literal_again(timestamp)},{tx},{literal_again(origin)},{literal(origin_id)},"
-        f"{literal_again(origin_device_id)},{1 if is_exact else 0},{literal_again(device_id)},{literal(local_id)},"
-        f"{literal_again(for_device)},{literal(prev_version)},{literal_bytes(chain)})"
-    )
-
-
-def _change_values(change: tuple[ChangeRow, bytes]) -> str:
-    return change_literal(*change)
-
-
-def _change_lines(changes: Iterable[tuple[ChangeRow, bytes]]) -> Iterator[bytes]:
-    """Lines of rows; what JSON has no tabs and line ends in needs to have its backslashes escaped only."""
-    number, told = 0, ""
-    for (
-        company_id, version, table, record_id, operation, data, sealed, before, timestamp, tx, origin, origin_id,
-        origin_device_id, is_exact, device_id, local_id, for_device, prev_version,
-    ), chain in changes:  # fmt: skip
-        if tx != number:  # the same in all rows of a tx
-            number = tx
-            told = f"{timestamp}\t{tx}\t{origin}\t{field(origin_id)}\t{field(origin_device_id)}"
-        text = (
-            f"{company_id}\t{version}\t{table}\t{record_id}\t{operation}\t{data.replace(_ONE, _TWO)}\t"
-            f"{_NULL if sealed is None else sealed.replace(_ONE, _TWO)}\t"
-            f"{_NULL if before is None else before.replace(_ONE, _TWO)}\t"
-            f"{told}\t{1 if is_exact else 0}\t{_NULL if device_id is None else field_again(device_id)}\t"
-            f"{_NULL if local_id is None else field(local_id)}\t{_NULL if for_device is None else field_again(for_device)}\t"
-            f"{_NULL if prev_version is None else prev_version}\t"
-        )
-        yield text.encode() + field_bytes(chain) + b"\n"
-
-
-def _tx_values_of(number: int, epoch: int, tx: PendingTx, versions: tuple[int | None, int]) -> _TxValues:
-    return (
-        number,
-        epoch,
-        str(tx.gtid),
-        tx.server_id,
-        tx.commit_time_us,
-        tx.file,
-        tx.start_pos,
-        tx.origin.kind.value,
-        tx.origin.id,
-        *versions,
-        tx.statement,
-    )
-
-
-def _tx_values(values: _TxValues) -> str:
-    return f"({','.join(map(literal, values))})"
-
-
-def _tx_lines(rows: Iterable[_TxValues]) -> Iterator[bytes]:
-    for values in rows:
-        yield ("\t".join(map(field, values)) + "\n").encode()
-
-
-def _commit(writer: PartWriter) -> State:
-    state = writer.state()
-    commit_moved(writer.writes, state)
-    return state

@@ -18,7 +18,7 @@ from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, RecordKey
 from cdc.live import MENDED
-from cdc.log import CHANGE_COLUMNS, TX_COLUMNS, change_literal
+from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS, change_literal
 from cdc.sql import insert_rows, literal
 from cdc.state import read_state
 from cdc.stored import LiveRow, TxRow
@@ -82,7 +82,7 @@ class Repair:
         for part in _batches(rows):
             first, last = part[0][0].version, part[-1][0].version
             self._refuse_above_head(last)
-            literals = [change_literal(row, chain) for row, chain in part]
+            literals = list(map(change_literal, part))
             self._commit(partial(insert_rows, self._connection.query, _INSERT_CHANGES, literals))
             self.changes += len(part)
             self._note_range(first, last)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from cdc.load import ROWS_MIN, load_rows
+from cdc.load import ROWS_MIN, Lines, load_rows, may_load
 from cdc.together import PACKET_CHARACTERS_MAX, Together
 
 _T = TypeVar("_T")
@@ -65,10 +65,21 @@ def store_rows(
     as_values: Callable[[_T], str],
     tail: str = "",
 ) -> None:
-    """Store new rows, many of them by LOAD DATA LOCAL, few with what else waits. `into` is the table and its columns.
+    """Have new rows stored, many of them by LOAD DATA LOCAL, few with what else waits. `into` is the table and its columns.
 
-    `as_lines` makes the line of each row, `as_values` a row's value list; `tail` ends the INSERT. Raises pymysql errors.
+    `as_lines` makes the line of each row, `as_values` a row's value list; `tail` ends the INSERT. `rows` must stay as they are.
     """
-    if len(rows) >= ROWS_MIN and load_rows(writes.connection, into, as_lines(rows)):
+
+    def insert(run: Callable[[str], object]) -> None:
+        insert_rows(run, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)
+
+    if len(rows) < ROWS_MIN or not may_load(writes.connection):
+        insert(writes.put)
         return
-    insert_rows(writes.put, f"INSERT INTO {into[0]} ({into[1]}) VALUES ", map(as_values, rows), tail)
+    lines = Lines.of(as_lines(rows))
+
+    def load() -> None:
+        if not load_rows(writes.connection, into, lines):
+            insert(writes.connection.query)
+
+    writes.put_step(load)

@@ -9,7 +9,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, RecordKey
-from cdc.log import CHANGE_COLUMNS, TX_COLUMNS
+from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS
 from cdc.sql import literal
 from schema.versions import EMPTY_HEAD, n_of
 

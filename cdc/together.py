@@ -1,11 +1,14 @@
-"""Statements of one MySQL transaction that go in one packet: each round trip less is a sleep and a waking of two processes less.
+"""What one MySQL transaction will write: put together first and run later, perhaps in another thread.
 
-MySQL runs them in order and stops at the first that fails, so a COMMIT at the end is not reached after an error. It answers each
-as it is done. Source: MySQL 9.7 manual, "Multiple Statement Execution Support".
+Statements go in one packet: each round trip less is a sleep and a waking of two processes less. MySQL runs them in order and stops
+at the first that fails, so a COMMIT at the end is not reached after an error. It answers each as it is done.
+
+Source: MySQL 9.7 manual, "Multiple Statement Execution Support".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pymysql.connections import Connection
@@ -27,39 +30,53 @@ def begin(connection: Connection[Any], question: str) -> tuple[Any, ...] | None:
 
 
 class Together:
-    """Statements without a placeholder, and without rows for an answer, that wait for the next packet."""
+    """Steps that wait, in order: statements without a placeholder, and without rows for an answer, and what asks by itself."""
 
     def __init__(self, connection: Connection[Any]) -> None:
         self.connection = connection
-        self._waiting: list[str] = []
+        self._packets: list[list[str] | Callable[[], object]] = []
         self._characters = 0
+        """Of the last packet, while a statement may join it."""
 
     def put(self, statement: str) -> None:
-        """Have it run after those before it, with the next packet at the latest; what does not fit one with them goes now."""
-        if self._waiting and self._characters + len(statement) > PACKET_CHARACTERS_MAX:
-            self.run()
-        self._waiting.append(statement)
-        self._characters += len(statement) + 1
+        """Have it run after what is before it, in one packet with those that fit."""
+        last = self._packets[-1] if self._packets else None
+        if isinstance(last, list) and self._characters + len(statement) <= PACKET_CHARACTERS_MAX:
+            last.append(statement)
+            self._characters += len(statement) + 1
+        else:
+            self._packets.append([statement])
+            self._characters = len(statement) + 1
+
+    def put_step(self, step: Callable[[], object]) -> None:
+        """Have something that uses the connection by itself run after what is before it."""
+        self._packets.append(step)
 
     def run(self) -> None:
-        """Run what waits. Raises pymysql errors, and then the transaction is to be rolled back."""
-        if self._waiting:
-            self._read(self._send())
+        """Run what waits. Raises pymysql errors, and what a step raises: then the transaction is to be rolled back."""
+        packets, self._packets = self._packets, []
+        for packet in packets:
+            if isinstance(packet, list):
+                self._send(packet)
+                self._read(len(packet))
+            else:
+                packet()
 
     def commit(self) -> None:
-        """Run what waits, and commit if all of it went well. Raises pymysql errors: then nothing is committed, or, where the
-        COMMIT's answer was lost, all of it.
+        """Run what waits, and commit if all of it went well. Raises as `run` does: then nothing is committed, or, where the answer
+        of COMMIT was lost, all of it.
         """
         self.put("COMMIT")
-        self._read(self._send() - 1)
+        last = self._packets.pop()
+        assert isinstance(last, list)
+        self.run()
+        self._send(last)
+        self._read(len(last) - 1)
         with read_timeout(self.connection, COMMIT_SECONDS_MAX):
             self._read(1)
 
-    def _send(self) -> int:
-        """Send what waits; how many answers are to be read."""
-        statements, self._waiting, self._characters = self._waiting, [], 0
+    def _send(self, statements: list[str]) -> None:
         self.connection._execute_command(COM_QUERY, ";".join(statements))  # type: ignore[attr-defined]
-        return len(statements)
 
     def _read(self, count: int) -> None:
         for _ in range(count):

@@ -110,7 +110,7 @@ def test_a_stale_holder_adds_no_part_of_a_large_tx_and_shows_none(
     connection.rollback()
     assert versions(sql) == [2]
     with pytest.raises(LeaseLost):
-        large.finish(tx(change(3)))
+        large.finish(tx(change(3))).commit()
     connection.rollback()
     assert sql.value("SELECT head FROM sync_state") == 1 and sql.value("SELECT COUNT(*) FROM sync_live") == 0
 
@@ -147,7 +147,7 @@ def test_a_large_tx_is_invisible_until_its_end_and_then_there_at_once(
     assert sql.value("SELECT head FROM sync_state") == 2
     assert sql.rows("SELECT record_id, version FROM sync_live") == [(1, 2)]
     last = tx(change(3, Operation.INSERT))
-    state = large.finish(last)
+    state = large.finish(last).commit()
     assert (state.head, sql.value("SELECT head FROM sync_state")) == (6, 6)
     assert sql.rows("SELECT first_version, last_version FROM sync_tx ORDER BY tx DESC LIMIT 1") == [(3, 6)]
     assert sql.rows("SELECT record_id, version, is_deleted FROM sync_live ORDER BY record_id") == [(1, 5, 1), (2, 3, 0), (3, 6, 0)]

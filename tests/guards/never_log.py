@@ -6,6 +6,7 @@ from tests.guards.guard import guard, layered
 from tests.guards.promises import HALVED, LOST, PASSED_OVER, TWICE, TWO_WRITERS, WRONG
 
 LOG = "tests/cdc/test_log.py::test"
+APPENDER = "tests/cdc/test_appender.py::test"
 LIVE = "tests/cdc/test_live.py::test"
 START = "tests/cdc/test_checkpoint.py::test"
 TAILER = "tests/cdc/test_tailer.py::test"
@@ -70,16 +71,16 @@ ONE_COMMIT = (
         "rows-and-head-in-one-commit",
         TWICE,
         "cdc/log.py",
-        "    writer.flush()\n    writer.live.store(writer.writes)\n    if also",
-        "    writer.flush()\n    writer.writes.commit()\n    writer.live.store(writer.writes)\n    if also",
+        "        self.flush()\n        self.live.store(self.writes)",
+        "        self.flush()\n        self.writes.commit()\n        self.live.store(self.writes)",
         f"{LOG}_a_stale_fencing_token_writes_nothing",
     ),
     guard(
         "a-large-tx-is-shown-at-its-end",
         HALVED,
         "cdc/log.py",
-        "        self._writer.flush()\n        self._writer.writes.commit()",
-        "        self._writer.flush()\n        _commit(self._writer)",
+        "        writer.flush()\n        self._run(writer.writes.commit)",
+        "        self._run(writer.finish().commit)",
         f"{LOG}_a_large_tx_is_invisible_until_its_end_and_then_there_at_once",
     ),
     guard(
@@ -128,9 +129,33 @@ ONE_COMMIT = (
         "a-replays-word-ends-memory",
         WRONG,
         "cdc/live.py",
-        "        if mended != self._mended:",
-        "        if False:",
+        "        if mended != self._mended:\n            self._mended",
+        "        if False:\n            self._mended",
         f"{LIVE}_what_a_replay_puts_back_ends_what_was_remembered",
+    ),
+    guard(
+        "a-replays-word-undoes-what-was-made-without-asking",
+        WRONG,
+        "cdc/live.py",
+        "        if mended != self._mended:\n            raise",
+        "        if False:\n            raise",
+        f"{APPENDER}_what_a_replay_puts_back_undoes_what_was_made_without_asking",
+    ),
+    guard(
+        "what-has-to-be-asked-waits-for-its-turn",
+        WRONG,
+        "cdc/log.py",
+        "        if self._settle is None or self._must_ask(entries):",
+        "        if self._settle is None:",
+        f"{APPENDER}_batches_behind_each_other_inherit_what_batches_in_turn_do",
+    ),
+    guard(
+        "what-was-made-after-a-refused-batch-is-not-stored",
+        LOST,
+        "cdc/appender.py",
+        "        self.drain()\n        self._under_way = self._thread",
+        "        self._under_way = self._thread",
+        f"{APPENDER}_after_a_batch_that_was_refused_none_that_was_made_is_stored",
     ),
     guard(
         "the-log-escapes-what-it-stores",
@@ -210,7 +235,7 @@ NO_GAPS = (
         "what-a-load-leaves-out-is-noticed",
         LOST,
         "cdc/load.py",
-        "    if done.affected_rows == len(lines) and not done.warning_count:",
+        "    if done.affected_rows == lines.rows and not done.warning_count:",
         "    if True:",
         "tests/cdc/test_load.py::test_a_version_that_is_there_already_is_refused",
         "tests/cdc/test_load.py::test_a_value_that_a_column_cannot_hold_is_refused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import click
@@ -13,6 +14,12 @@ from cli.output import FAILED, Command
 from schema import logs
 from schema.errors import StartError
 from schema.settings import Settings
+
+
+SWITCH_SECONDS = 0.0002
+"""How long the thread that stores waits for Python's lock when MySQL has answered; by default 5 ms, as long as MySQL takes for a
+hundred rows.
+"""
 
 
 @click.command(cls=Command)
@@ -27,6 +34,7 @@ def tail(standby: bool) -> None:
     _configure_logs(settings.log_level)
     tailer = Tailer(settings, reload=Settings.load)
     _stop_on_signal(tailer)
+    sys.setswitchinterval(SWITCH_SECONDS)
     tailer.run(standby=standby)
 
 

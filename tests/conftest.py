@@ -22,15 +22,20 @@ if os.environ.get("CI"):
 
 
 LONGEST_FIRST = (
+    "tests/cli/test_up.py",
     "tests/test_convergence.py",
     "tests/test_convergence_again.py",
-    "tests/cli/test_up.py",
+    "tests/cdc/test_source.py",
+    "tests/faults/test_stopped_leader.py",
     "tests/cli/test_simulate.py",
-    "tests/api/sync/test_safe_cursor.py",
-    "tests/cdc/test_sql_programs.py",
-    "tests/faults/test_kill_at_named_points.py",
     "tests/faults/test_restored_backup.py",
-    "tests/cdc/test_fuzz.py",
+    "tests/cli/test_embedded.py",
+    "tests/cdc/test_tailer.py",
+    "tests/faults/test_mysql_restart.py",
+    "tests/cli/test_replay.py",
+    "tests/api/sync/test_lost_past.py",
+    "tests/test_docs.py",
+    "tests/faults/test_failover.py",
     "tests/test_bench.py",
 )
 """Where several processes share the files (`make test`), none is left with one of these at the end, alone."""

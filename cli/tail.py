@@ -15,7 +15,6 @@ from schema import logs
 from schema.errors import StartError
 from schema.settings import Settings
 
-
 SWITCH_SECONDS = 0.0002
 """How long the thread that stores waits for Python's lock when MySQL has answered; by default 5 ms, as long as MySQL takes for a
 hundred rows.

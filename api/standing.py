@@ -24,6 +24,13 @@ COMPANIES_MAX = 50_000
 Key = tuple[int, str]
 """company_id, device_id."""
 
+_READ_ONE = """
+SELECT s.epoch, s.head, s.min_version, d.state,
+    EXISTS (SELECT 1 FROM sync_redeliveries WHERE company_id = %s AND device_id = %s),
+    (SELECT MAX(version) FROM sync_changes WHERE company_id = %s AND version <= (SELECT head FROM sync_state WHERE id = 1))
+FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
+"""
+# For one alone it would take half as long again: MySQL makes a table of what JSON_TABLE gives.
 _READ = """
 SELECT s.epoch, s.head, s.min_version, d.state,
     EXISTS (SELECT 1 FROM sync_redeliveries r WHERE r.company_id = k.company_id AND r.device_id = k.device_id),
@@ -72,7 +79,10 @@ class Standings:
 
     async def _read(self, session: Session, keys: Sequence[Key]) -> list[Standing]:
         first = keys[0][0]
-        rows = await session.fetch_all(_READ, (first, orjson.dumps(keys).decode()))
+        if len(keys) == 1:
+            rows = await session.fetch_all(_READ_ONE, (*keys[0], first, *keys[0]))
+        else:
+            rows = await session.fetch_all(_READ, (first, orjson.dumps(keys).decode()))
         if not rows:
             raise not_ready()
         head = Head(*rows[0][:3])

@@ -29,6 +29,8 @@ ROWS_WAITING_MAX = 50_000
 MENDED: Final = "replay_live"
 """The action in sync_audit of whoever puts rows back into sync_live beside the tailer."""
 READ_MENDED: Final = f"SELECT MAX(id) FROM sync_audit WHERE action = '{MENDED}'"
+NOTE_MENDED: Final = f"SELECT MAX(id) INTO @mended FROM sync_audit WHERE action = '{MENDED}'"
+"""The same, kept by the session for `LiveRecords.is_as_known`."""
 
 _READ = """
 SELECT company_id, table_name, record_id, version, is_deleted, device_id, local_id FROM sync_live
@@ -42,6 +44,8 @@ _STORE_NEWER = """ AS new ON DUPLICATE KEY UPDATE
 _Row = tuple[int, str, int, int, int, str | None, str | None]
 """A row of sync_live."""
 
+_UNASKED: Final = -1
+"""Nothing is remembered yet."""
 _DELETED: Final = 1
 _FLAG_BITS: Final = 1
 
@@ -82,7 +86,7 @@ class LiveRecords:
         """By table, the highest id that sync_live may hold: a record above it is not there."""
         self._passing: list[tuple[_Records, int]] = []
         """Records that were read as deleted."""
-        self._mended: int | None = None
+        self._mended: int | None = _UNASKED
         self._kept = 0
 
     def begin(self) -> None:
@@ -97,10 +101,15 @@ class LiveRecords:
             self._mended = mended
             self._forget()
 
+    @property
+    def is_as_known(self) -> str:
+        """A condition in SQL: what is remembered is as it was stored when the session ran `NOTE_MENDED`."""
+        return f"@mended <=> {literal(self._mended)}" if self._mended != _UNASKED else "TRUE"
+
     def confirm(self, mended: int | None) -> None:
         """Raise Retry where what is remembered, and was used before the transaction began, is not as it is stored any more."""
-        if mended != self._mended:
-            raise Retry("live_mended", "a replay has put back rows of sync_live meanwhile")
+        if self._mended not in (_UNASKED, mended):
+            raise live_mended()
 
     def unknown(self, entries: Iterable[Entry | Redelivery]) -> list[RecordKey]:
         """Those records that MySQL has to be asked for."""
@@ -224,6 +233,11 @@ class LiveRecords:
         self._kept = 0
         for records in self._tables.values():
             records.forget()
+
+
+def live_mended() -> Retry:
+    """What was made of memory alone is to be made anew."""
+    return Retry("live_mended", "a replay has put back rows of sync_live meanwhile")
 
 
 def _put(writes: Together, new: list[_Row], known: list[_Row]) -> None:

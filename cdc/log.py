@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_change, tx_columns
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
-from cdc.live import READ_MENDED, LiveRecords
+from cdc.live import NOTE_MENDED, READ_MENDED, LiveRecords, live_mended
 from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS, TxValues, change_lines, change_literal, tx_lines, tx_literal, tx_values_of
 from cdc.sql import store_rows
 from cdc.state import Anchor, State, commit_moved, require_lease, with_gtids
@@ -33,12 +33,14 @@ class Prepared:
 
     state: State
     writes: Together
+    only_if: str
 
     def commit(self) -> State:
         """Store it. Raises LeaseLost and Retry (nothing written), and pymysql errors (nothing written, or, when COMMIT's answer was
         lost, all of it).
         """
-        commit_moved(self.writes, self.state)
+        if not commit_moved(self.writes, self.state, self.only_if):
+            raise live_mended()
         return self.state
 
 
@@ -74,13 +76,14 @@ class PartWriter:
     """Gives versions and stores rows; `state` runs ahead of the stored one until the caller commits.
 
     Rows come together until `flush`, so that a batch of many small txs costs no more statements than one large tx; and all wait in
-    `writes` for whoever commits them. `settle` waits until the connection is free; without it, it is, and is to be used at once.
+    `writes` for whoever commits them. `settle` waits until the connection is free; without it, it is.
     """
 
     def __init__(
-        self, connection: Connection[Any], state: State, live: LiveRecords, settle: Callable[[], object] | None = None
+        self, connection: Connection[Any], state: State, live: LiveRecords, settle: Callable[[], object] = lambda: None
     ) -> None:
         self.writes = Together(connection)
+        self._only_if = "TRUE"
         self.live = live
         self._connection = connection
         self._settle = settle
@@ -96,34 +99,37 @@ class PartWriter:
 
     def begin(self, entries: Sequence[Entry | Redelivery]) -> None:
         """Begin a transaction that will write these: with the first that is written, if MySQL has nothing to be asked before."""
-        if self._settle is None or self._must_ask(entries):
+        self.live.begin()
+        if self.live.unknown(entries) or any(isinstance(entry, Redelivery) for entry in entries):
             self.begin_now(entries)
-        else:
-            self.writes = Together(self._connection)
-            self.writes.put_step(lambda: self.live.confirm(self._begin()))
+            return
+        self.writes = Together(self._connection)
+        self.writes.put("BEGIN")
+        self.writes.put(NOTE_MENDED)
+        self._only_if = self.live.is_as_known
 
     def begin_now(self, entries: Sequence[Entry | Redelivery]) -> None:
         """Begin a transaction that will write these, and read what is to be known of them."""
-        if self._settle is not None:
-            self._settle()
+        self._settle()
         self.writes = Together(self._connection)
+        self._only_if = "TRUE"
         self.live.begin()
-        self.live.note_mended(self._begin())
+        found = begin(self._connection, READ_MENDED)
+        self.live.note_mended(found[0] if found is not None else None)
         self.live.read(self.live.unknown(entries))
 
-    def _must_ask(self, entries: Sequence[Entry | Redelivery]) -> bool:
-        self.live.begin()
-        return bool(self.live.unknown(entries)) or any(isinstance(entry, Redelivery) for entry in entries)
-
-    def _begin(self) -> int | None:
-        found = begin(self._connection, READ_MENDED)
-        return found[0] if found is not None else None
+    def confirm(self) -> None:
+        """What was used of memory is as it is stored. Raises Retry where it is not."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(READ_MENDED)
+            (mended,) = cursor.fetchone() or (None,)
+        self.live.confirm(mended)
 
     def finish(self) -> Prepared:
         """All that was written, the newest versions of the records with it, and the state that is true then."""
         self.flush()
         self.live.store(self.writes)
-        return Prepared(self.state(), self.writes)
+        return Prepared(self.state(), self.writes, self._only_if)
 
     def state(self) -> State:
         """The state that is true with all that was written."""
@@ -213,7 +219,7 @@ class LargeTx:
         connection: Connection[Any],
         state: State,
         live: LiveRecords | None = None,
-        settle: Callable[[], object] | None = None,
+        settle: Callable[[], object] = lambda: None,
         run: Callable[[Callable[[], object]], object] = lambda work: work(),
     ) -> None:
         self._state = state
@@ -229,6 +235,7 @@ class LargeTx:
         writer = self._writer
         writer.begin(part.entries)
         writer.writes.put_step(partial(require_lease, writer.writes.connection, self._state))
+        writer.writes.put_step(writer.confirm)
         writer.write_part(part)
         writer.flush()
         self._run(writer.writes.commit)

@@ -21,7 +21,7 @@ _READ_TOKEN = "SELECT fencing_token FROM sync_state WHERE id = 1 FOR SHARE"
 _MOVE = """
 UPDATE sync_state
 SET head = %s, tx = %s, gtid_set = %s, binlog_file = %s, binlog_pos = %s, chain = %s, anchor_gtid = %s, anchor_time_us = %s,
-    last_commit_at = UTC_TIMESTAMP(6), fencing_token = IF(fencing_token = %s, fencing_token, NULL)
+    last_commit_at = UTC_TIMESTAMP(6), fencing_token = IF(fencing_token = %s AND {also}, fencing_token, NULL)
 WHERE id = 1
 """
 # In strict mode NULL is an error in a column that is NOT NULL, and after an error the COMMIT in the same packet is not reached.
@@ -79,26 +79,30 @@ def require_lease(connection: Connection[Any], state: State) -> None:
         raise _lost()
 
 
-def commit_moved(writes: Together, state: State) -> None:
-    """Write the moved state and commit it with all that the transaction wrote, if the fencing token is still ours.
+def commit_moved(writes: Together, state: State, also: str = "TRUE") -> bool:
+    """Write the moved state and commit it with all that the transaction wrote, if the fencing token is still ours and `also`, a
+    condition in SQL, holds; False where it does not, and nothing was written.
 
-    Raises LeaseLost where a higher one is stored, and pymysql errors, as `Together.commit` does.
+    Raises LeaseLost where a higher token is stored, and pymysql errors, as `Together.commit` does.
     """
-    move_state(writes, state)
+    move_state(writes, state, also)
     try:
         writes.commit()
     except IntegrityError as problem:
-        if problem.args[0] == _NOT_OURS and "fencing_token" in str(problem.args[-1]):
-            raise _lost() from problem
-        raise
+        if problem.args[0] != _NOT_OURS or "fencing_token" not in str(problem.args[-1]):
+            raise
+        writes.connection.rollback()
+        require_lease(writes.connection, state)
+        return False
+    return True
 
 
-def move_state(writes: Together, state: State) -> None:
-    """Have the moved state written. It fails where a higher fencing token is stored."""
+def move_state(writes: Together, state: State, also: str = "TRUE") -> None:
+    """Have the moved state written. It fails where a higher fencing token is stored, or where `also` does not hold."""
     gtid, time_us = (str(state.anchor.gtid), state.anchor.time_us) if state.anchor is not None else (None, None)
     values = (state.head, state.tx, str(state.gtid_set), state.file, state.pos, state.chain, gtid, time_us, state.fencing_token)
     with writes.connection.cursor() as cursor:
-        writes.put(cursor.mogrify(_MOVE, values))
+        writes.put(cursor.mogrify(_MOVE.format(also=also), values))
 
 
 def _lost() -> LeaseLost:

@@ -131,6 +131,34 @@ def test_what_a_replay_puts_back_undoes_what_was_made_without_asking(
     with pytest.raises(Retry, match="replay"):
         appender.drain()
     assert sql.value("SELECT head FROM sync_state") == 3
+    with pytest.raises(Retry, match="replay"):
+        appender.append([tx(change(1))])
+    large = appender.begin_large()
+    large.append_part(tx(change(1)))
+    with pytest.raises(Retry, match="replay"):
+        appender.drain()
+    assert sql.value("SELECT MAX(version) FROM sync_changes") == 3
+
+
+def test_a_tailer_that_remembers_nothing_yet_heeds_no_replay_of_before(
+    session: Connection[Any], appender: Appender, database: Database, sql: SqlClient
+) -> None:
+    appender.append([tx(change(1))])
+    with open_connection(database.settings.operator()) as other:
+        Repair(other, "tester", {}).restore_live({(1, "parties", 1): LiveRow(2, False, None)})
+    successor = Appender(session, read_state(session), nothing)
+    successor.append([tx()])
+    successor.append_behind([tx(change(1))])
+    assert successor.drain().head == sql.value("SELECT head FROM sync_state") == 3
+    successor.close()
+
+
+def test_a_lease_that_is_lost_meanwhile_is_told_from_a_replay(appender: Appender, sql: SqlClient) -> None:
+    appender.append([tx(change(1))])
+    sql.run("UPDATE sync_state SET fencing_token = fencing_token + 1")
+    with pytest.raises(LeaseLost):
+        appender.append([tx(change(1))])
+    assert sql.value("SELECT MAX(version) FROM sync_changes") == 2
 
 
 def test_the_parts_of_a_large_tx_are_made_ahead_and_held_to_the_lease(appender: Appender, sql: SqlClient) -> None:

@@ -144,5 +144,5 @@ def test_a_second_tailer_that_is_no_standby_replaces_a_stopped_one(
     second = start_tail(database)
     wait_until(lambda: is_held_by(sql, second))
     first.resume()
-    assert first.wait(20) == 1 and "another tailer holds the lease" in first.output()
+    assert first.wait(60) == 1 and "another tailer holds the lease" in first.output()
     assert second.is_running

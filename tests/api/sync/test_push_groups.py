@@ -64,6 +64,10 @@ async def test_a_sale_in_any_order_is_stored_whole_and_is_one_transaction_of_the
     ]  # fmt: skip
 
 
+ASKED_AGAIN_MAX = 5
+"""Packets by chance: another look for the tailer, and what is forgotten after two seconds; line by line there were 61."""
+
+
 async def test_a_sale_of_many_lines_takes_no_more_packets_than_one_of_few(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of each table are made together, though an app sends each line with what it takes from the stock."""
     _, (line, _) = await shop(api)
@@ -91,7 +95,7 @@ async def test_a_sale_of_many_lines_takes_no_more_packets_than_one_of_few(api: A
         answer = await line.push(*sale(str(number)), *parts)
         assert {result["status"] for result in answer["results"]} == {"applied"}
         taken.append(packets)
-    assert taken[1] == taken[2] <= 20
+    assert taken[2] <= taken[1] + ASKED_AGAIN_MAX and max(taken[1:]) <= 20
 
 
 async def test_a_value_that_only_an_undone_row_of_the_group_had_names_no_record(api: Api) -> None:

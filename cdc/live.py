@@ -9,7 +9,7 @@ has another fencing token; then nothing of ours is committed any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from pymysql.connections import Connection
@@ -166,8 +166,11 @@ class LiveRecords:
                 records.makers.pop(record_id, None)
         return older >> _FLAG_BITS if older else None, maker
 
-    def store(self, writes: Together) -> None:
-        """Have all that was put written with what else the transaction writes. Of very many, all but the last go now."""
+    def store(self, writes: Together, settle: Callable[[], object] = lambda: None) -> None:
+        """Have all that was put written with what else the transaction writes. Of very many, all but the last go now.
+
+        `settle` waits until the connection is free.
+        """
         new: list[_Row] = []
         known: list[_Row] = []
         for (company, table), records in sorted(self._tables.items()):
@@ -179,6 +182,7 @@ class LiveRecords:
                 (known if stored.get(record_id) else new).append(row)
                 if len(new) + len(known) == ROWS_WAITING_MAX:
                     _put(writes, new, known)
+                    settle()
                     writes.run()
                     new, known = [], []
         _put(writes, new, known)

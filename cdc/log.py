@@ -128,7 +128,7 @@ class PartWriter:
     def finish(self) -> Prepared:
         """All that was written, the newest versions of the records with it, and the state that is true then."""
         self.flush()
-        self.live.store(self.writes)
+        self.live.store(self.writes, self._settle)
         return Prepared(self.state(), self.writes, self._only_if)
 
     def state(self) -> State:

@@ -12,6 +12,7 @@ import pytest
 from pymysql.connections import Connection
 
 from cdc import appender as appender_module
+from cdc import live as live_module
 from cdc.appender import Appender
 from cdc.lease import take_lease
 from cdc.log import Prepared, prepare
@@ -48,9 +49,11 @@ def appender(session: Connection[Any]) -> Iterator[Appender]:
     made.close()
 
 
+@pytest.mark.parametrize("waiting_max", [1, live_module.ROWS_WAITING_MAX])
 def test_batches_behind_each_other_inherit_what_batches_in_turn_do(
-    session: Connection[Any], database: Database, sql: SqlClient
+    session: Connection[Any], database: Database, sql: SqlClient, monkeypatch: pytest.MonkeyPatch, waiting_max: int
 ) -> None:
+    monkeypatch.setattr(live_module, "ROWS_WAITING_MAX", waiting_max)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -58,7 +61,7 @@ def test_batches_behind_each_other_inherit_what_batches_in_turn_do(
     begun_anew = 0
     with open_connection(database.settings.operator()) as other:
         for _ in range(ROUNDS):
-            before, head = stored(sql), appender.drain().head
+            head = appender.drain().head
             somebody_else_writes(other, sql, chance, appender.drain())
             before = stored(sql)
             batches = [some_entries(chance) for _ in range(chance.randrange(1, 5))]

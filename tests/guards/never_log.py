@@ -71,8 +71,8 @@ ONE_COMMIT = (
         "rows-and-head-in-one-commit",
         TWICE,
         "cdc/log.py",
-        "        self.flush()\n        self.live.store(self.writes)",
-        "        self.flush()\n        self.writes.commit()\n        self.live.store(self.writes)",
+        "        self.flush()\n        self.live.store(self.writes, self._settle)",
+        "        self.flush()\n        self.writes.commit()\n        self.live.store(self.writes, self._settle)",
         f"{LOG}_a_stale_fencing_token_writes_nothing",
     ),
     guard(
@@ -155,6 +155,14 @@ ONE_COMMIT = (
         "cdc/log.py",
         "        if self.live.unknown(entries) or any(isinstance(entry, Redelivery) for entry in entries):",
         "        if False:",
+        f"{APPENDER}_batches_behind_each_other_inherit_what_batches_in_turn_do",
+    ),
+    guard(
+        "rows-that-go-early-wait-for-the-connection",
+        WRONG,
+        "cdc/live.py",
+        "                    settle()\n",
+        "",
         f"{APPENDER}_batches_behind_each_other_inherit_what_batches_in_turn_do",
     ),
     guard(

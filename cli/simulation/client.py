@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -24,12 +25,16 @@ def open_session() -> Session:
 
 
 class AsyncClient:
-    """One device's. It comes again where it is asked to wait, which is counted and is not part of a request's time."""
+    """One device's. It comes again where it is asked to wait, which is counted and is not part of a request's time.
 
-    def __init__(self, session: Session, api_url: str, figures: Figures) -> None:
+    `read` makes an answer of its JSON.
+    """
+
+    def __init__(self, session: Session, api_url: str, figures: Figures, read: Callable[[bytes], Answer] = orjson.loads) -> None:
         self._session = session
         self._api_url = api_url
         self._figures = figures
+        self._read = read
         self.token = ""
 
     async def post(self, path: str, body: dict[str, Any], *, what: str = "") -> Answer:
@@ -62,4 +67,4 @@ class AsyncClient:
             ) from broken
         is_json = response.content_type == "application/json"
         retry_after = response.headers.get("Retry-After", "")
-        return response.status, orjson.loads(content) if is_json else {}, float(retry_after) if retry_after.isdecimal() else 0.0
+        return response.status, self._read(content) if is_json else {}, float(retry_after) if retry_after.isdecimal() else 0.0

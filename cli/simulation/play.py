@@ -27,6 +27,7 @@ from cli.simulation.phone import Phone, pause
 from cli.simulation.plan import Load, events
 from cli.simulation.processes import usage_of
 from cli.simulation.run import Run
+from cli.simulation.shared_changes import SharedChanges
 from cli.simulation.threads import Threads
 from cli.simulation.verdict import judge
 from schema.connect import open_connection
@@ -116,8 +117,10 @@ class _Play:
         run.verdict = await judge(run.companies, self._connect(), self.threads)
 
     def _found_companies(self, session: Session) -> None:
+        read = SharedChanges().read
+
         def client() -> AsyncClient:
-            return AsyncClient(session, self.server.api_url, self.run.figures)
+            return AsyncClient(session, self.server.api_url, self.run.figures, read)
 
         self.run.companies = [
             new_company(number, region, self.run.load, self.run.run_id, client, self.run.figures)

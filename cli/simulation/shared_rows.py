@@ -14,6 +14,8 @@ class SharedRows:
     def keep(self, table: str, record_id: int, row: Row) -> Row:
         """The row to hold."""
         known = self._rows.get((table, record_id))
+        if known is row:
+            return row
         if known is not None and known == row and _types(known) == _types(row):
             return known
         self._rows[table, record_id] = row

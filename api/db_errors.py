@@ -5,7 +5,8 @@ DatabaseError            a statement was refused; the connection and, but for De
 ├── ForeignKeyFailed     a reference has no row, or a row is still referred to: `constraint` says which
 ├── DataRefused          a column cannot hold a value as it is (strict mode never bends one)
 ├── DeadlockFound        InnoDB rolled the whole transaction back (1213)
-└── LockWaitTimeout      a lock was not free in time (1205): only the statement was rolled back
+├── LockWaitTimeout      a lock was not free in time (1205): only the statement was rolled back
+└── MovedOn              what the transaction was built on is not as it was read (`Session.put_guard`)
 SyncError 503            MySQL is away, full or read-only; CommitUnknown where nobody can say whether the COMMIT counted
 """
 
@@ -73,6 +74,13 @@ class DeadlockFound(DatabaseError):
 
 class LockWaitTimeout(DatabaseError):
     """A row lock was not free in time; roll back and run all of it again."""
+
+
+class MovedOn(DatabaseError):
+    """Somebody else has written what the transaction was built on; roll back and run all of it again."""
+
+    def __init__(self) -> None:
+        super().__init__("moved_on", "what this was built on was written meanwhile")
 
 
 class CommitUnknown(SyncError):

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, Session, Statement
+from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, MovedOn, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -26,12 +26,13 @@ Key = tuple[int, str]
 """company_id, device_id."""
 Update = Callable[[Deliveries], Deliveries]
 
-_READ = "SELECT state FROM sync_deliveries WHERE company_id = %s AND device_id = %s"
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
 _REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
 _REPLACE_PULLED = """
 UPDATE sync_deliveries SET state = %s, last_pull_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND device_id = %s AND state = %s
 """
+# In strict mode NULL is an error in a column that is NOT NULL.
+_REPLACE_OR_FAIL = "UPDATE sync_deliveries SET state = IF(state = %s, %s, NULL) WHERE company_id = %s AND device_id = %s"
 # A row of values has the connection's collation, by which nothing would be found in the table's key.
 _REPLACE_MANY = """
 UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new, is_pull) STRAIGHT_JOIN sync_deliveries d
@@ -122,14 +123,10 @@ class DeliveryStore:
             async with self._database.transaction() as session:
                 sql = _REPLACE_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows))
                 if (await session.execute(sql, [value for row in rows for value in row])).rows < len(rows):
-                    raise _MovedOn
-        except (_MovedOn, DeadlockFound, LockWaitTimeout):
+                    raise MovedOn
+        except (MovedOn, DeadlockFound, LockWaitTimeout):
             return False
         return True
-
-
-class _MovedOn(Exception):
-    """Somebody else has written one of the states meanwhile."""
 
 
 @lru_cache(maxsize=STATES_MAX)
@@ -138,20 +135,9 @@ def decoded(state: bytes | None) -> Deliveries:
     return decode(state)
 
 
-async def lock_deliveries(session: Session, company_id: int, device_id: str) -> Deliveries:
-    """Return the stored state, locked until the caller's transaction ends."""
-    row = await session.fetch_one(f"{_READ} FOR UPDATE", (company_id, device_id))
-    return decode(row[0] if row else None)
-
-
-async def store_deliveries(session: Session, company_id: int, device_id: str, deliveries: Deliveries) -> None:
-    """Store a state in the caller's transaction."""
-    await session.execute(_STORE.format(rows="(%s, %s, %s, NULL)"), (company_id, device_id, encode(deliveries)))
-
-
-def replace_deliveries(company_id: int, device_id: str, known: Deliveries, new: Deliveries) -> Statement:
-    """Return what stores a state in the caller's transaction where what is stored is `known` still; else it finds no row."""
-    return _REPLACE, (encode(new), company_id, device_id, encode(known))
+def replace_deliveries(company_id: int, device_id: str, known: str, new: Deliveries) -> Statement:
+    """Return what stores a state in the place of `known`, as that was read: a guard of the transaction (`Session.put_guard`)."""
+    return _REPLACE_OR_FAIL, (known, encode(new), company_id, device_id)
 
 
 def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:

@@ -20,7 +20,7 @@ from api.auth import authenticate
 from api.bookkeeping import Bookkeeping
 from api.db import Outcome, Session, Statement
 from api.deliveries import Deliveries
-from api.delivery_store import decoded, lock_deliveries, replace_deliveries, seen_by, store_deliveries
+from api.delivery_store import decoded, replace_deliveries, seen_by
 from api.devices import device_revoked
 from api.edit_time import edited_at_us, read_clock_lead_us
 from api.identity import Install, find_identities, identities_found, store_identities
@@ -49,7 +49,7 @@ WHERE d.device_id = %s FOR UPDATE OF d FOR {lock} OF c
 """
 _READ_GIVEN = """
 SELECT s.epoch, s.head, d.state, EXISTS (SELECT 1 FROM sync_redeliveries WHERE company_id = %s AND device_id = %s)
-FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1
+FROM sync_state s LEFT JOIN sync_deliveries d ON d.company_id = %s AND d.device_id = %s WHERE s.id = 1 {lock}
 """
 _RAISE_LEAD = "UPDATE devices SET clock_lead_ms = %s WHERE device_id = %s"
 
@@ -88,7 +88,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
     held, appended, given, *known = await session.run(
         _hold(scope, push),
         append_origin(session, origin),
-        (_READ_GIVEN, (scope.company_id, push.device_id) * 2),
+        _read_given(session, scope, push),
         *find_identities(install, keys),
     )
     clock_lead_ms, locked_until = _held(session, held)
@@ -129,7 +129,7 @@ async def apply_push(session: Session, scope: Scope, push: PushRequest, request_
         *store_pushed(context, verdicts),
         *store_redeliveries(context, verdicts),
     )
-    await _note_push(session, scope, push, deliveries)
+    _note_push(session, scope, push, state, deliveries)
     return Pushed(origin_id, verdicts, server_rows, conflict_ids)
 
 
@@ -174,25 +174,21 @@ async def _clock_lead_us(session: Session, push: PushRequest, arrived_us: int, k
     return lead_us
 
 
-async def _note_push(session: Session, scope: Scope, push: PushRequest, known: Deliveries) -> None:
-    """Note that the device pushes, last of all, so that the lock is short: pulls of many devices are recorded in one commit, and
-    would wait for it. Of a push that follows another one, or that comes from a device that was never given anything, there is
-    nothing to note.
-    """
-    begun = _begun(scope, push, known)
-    if begun == known:
-        return
-    (replaced,) = await session.run(replace_deliveries(scope.company_id, push.device_id, known, begun))
-    if replaced.result.rows == 0:
-        latest = await lock_deliveries(session, scope.company_id, push.device_id)
-        await store_deliveries(session, scope.company_id, push.device_id, _begun(scope, push, latest))
+def _read_given(session: Session, scope: Scope, push: PushRequest) -> Statement:
+    """What the device was given; locked where a pull of it was recorded while the push was under way the time before."""
+    lock = "FOR UPDATE OF d" if session.attempt > 1 else ""
+    return _READ_GIVEN.format(lock=lock), (scope.company_id, push.device_id) * 2
 
 
-def _begun(scope: Scope, push: PushRequest, deliveries: Deliveries) -> Deliveries:
-    """What the device was given, now that it pushes. A table that was lost is noted here too: what is refused in it is not told, so
-    it must come whole should it be gained again.
+def _note_push(session: Session, scope: Scope, push: PushRequest, state: str | None, known: Deliveries) -> None:
+    """Note that the device pushes, right before the COMMIT, so that the lock is short: pulls of many devices are recorded in one
+    commit, and would wait for it. Of a push that follows another one, or that comes from a device that was never given anything,
+    there is nothing to note. A table that was lost is noted too: what is refused in it is not told, so it must come whole should it
+    be gained again.
     """
-    return seen_by(scope, deliveries).push_begun(push.last_version)
+    begun = seen_by(scope, known).push_begun(push.last_version)
+    if begun != known and state is not None:
+        session.put_guard(replace_deliveries(scope.company_id, push.device_id, state, begun))
 
 
 def _edited_at_us(change: PushedChange, lead_us: int, now_us: int) -> int:

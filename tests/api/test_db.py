@@ -20,6 +20,7 @@ from api.db import (
     DuplicateKey,
     ForeignKeyFailed,
     LockWaitTimeout,
+    MovedOn,
     Session,
 )
 from schema.errors import SyncError
@@ -228,14 +229,41 @@ async def test_a_deadlock_is_run_again_whole(db: Database, company: int, admin: 
     assert admin.rows("SELECT name FROM units_of_measure WHERE company_id = %s ORDER BY id", company) == [("axx",), ("bxx",)]
 
 
-@pytest.mark.parametrize("error", [DeadlockFound, LockWaitTimeout])
-async def test_what_stays_locked_is_busy_after_the_last_attempt(db: Database, error: type[DatabaseError]) -> None:
+async def test_what_was_built_on_something_that_has_moved_is_run_again_whole(db: Database, company: int, admin: SqlClient) -> None:
+    """A guard goes with the COMMIT; data that another statement of the packet refuses is not taken for it."""
+    guard = "UPDATE companies SET name = IF(name = %s, 'guarded', NULL) WHERE id = %s"
+    seen = []
+
+    async def work(session: Session) -> None:
+        (name,) = await session.fetch_one("SELECT name FROM companies WHERE id = %s", (company,)) or ("",)
+        seen.append((session.attempt, name.decode() if isinstance(name, bytes) else name))
+        session.put_before(("INSERT INTO units_of_measure (company_id, name) VALUES (%s, %s)", (company, f"kg {session.attempt}")))
+        if session.attempt == 1:
+            admin.run(f"UPDATE companies SET name = 'moved' WHERE id = {company}")
+        session.put_guard((guard, (name, company)))
+
+    await db.run(work, attempts=3)
+    assert [attempt for attempt, _ in seen] == [1, 2] and seen[1][1] == "moved"
+    assert admin.rows("SELECT name FROM units_of_measure WHERE company_id = %s", company) == [("kg 2",)]
+    assert admin.value("SELECT name FROM companies WHERE id = %s", company) == "guarded"
+    for misplaced in (("before", "after"), ("after", "before")):
+        with pytest.raises(DataRefused):
+            async with db.transaction() as session:
+                for place in misplaced:
+                    if place == "before":
+                        session.put_guard((guard, ("guarded", company)))
+                    else:
+                        session.put_before(("UPDATE companies SET name = NULL WHERE id = %s", (company,)))
+
+
+@pytest.mark.parametrize("error", [DeadlockFound("again", "again"), LockWaitTimeout("again", "again"), MovedOn()], ids=repr)
+async def test_what_stays_locked_is_busy_after_the_last_attempt(db: Database, error: DatabaseError) -> None:
     runs = 0
 
     async def work(session: Session) -> None:
         nonlocal runs
         runs += 1
-        raise error("again", "again")
+        raise error
 
     with pytest.raises(SyncError) as refused:
         await db.run(work, attempts=3)

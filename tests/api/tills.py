@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import itertools
 from collections.abc import AsyncIterator
@@ -9,12 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp.test_utils import TestServer
 
 from api.app import create_app
 from tests.api.conftest import Api, Person
 from tests.device import Line
 from tests.servers import Database
+from tests.sql_client import SqlClient
 
 PATIENT_MS = 15_000
 """How long a push may wait for the tailer on a busy machine."""
@@ -53,3 +56,12 @@ async def drained(line: Line) -> int:
 def newest(changes: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
     """A feed as the state it leaves, by table and id."""
     return {(change["table"], change["record_id"]): change for change in changes}
+
+
+async def until_a_lock_is_waited_for(admin: SqlClient) -> None:
+    """Return once a transaction waits for the lock of another."""
+    for _ in range(500):
+        if admin.rows("SELECT 1 FROM performance_schema.data_lock_waits"):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("the push waits for nobody")

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from tests.api.conftest import Api
-from tests.api.tills import drained, newest, shop, till
+from tests.api.tills import drained, newest, shop, till, until_a_lock_is_waited_for
 from tests.device import Change, Line, insert, update
 from tests.oracle import Oracle
 from tests.sql_client import SqlClient
@@ -147,7 +147,7 @@ async def test_a_deadlock_in_a_push_leaves_nothing_of_it_half_done(api: Api, adm
             insert("units_of_measure", "u", name="kg"),
         ]
         push = asyncio.create_task(line.push(*sent))
-        await _until_a_lock_is_waited_for(admin)
+        await until_a_lock_is_waited_for(admin)
         await asyncio.to_thread(rival.run, f"UPDATE parties SET phone = 'rival' WHERE id = {party}")
         rival.run("ROLLBACK")
         answer = await push
@@ -157,14 +157,6 @@ async def test_a_deadlock_in_a_push_leaves_nothing_of_it_half_done(api: Api, adm
     assert len(rows_now["settings"]) == len(rows_now["units_of_measure"]) == 1
     versions = [result["version"] for result in answer["results"]]
     assert admin.value("SELECT COUNT(DISTINCT tx) FROM sync_changes WHERE version IN (%s, %s, %s)", *versions) == 1
-
-
-async def _until_a_lock_is_waited_for(admin: SqlClient) -> None:
-    for _ in range(500):
-        if admin.rows("SELECT 1 FROM performance_schema.data_lock_waits"):
-            return
-        await asyncio.sleep(0.02)
-    pytest.fail("the push waits for nobody")
 
 
 async def test_one_taken_value_among_many_new_rows_blocks_none_of_the_others(api: Api, admin: SqlClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from api.deliveries import Deliveries, decode, encode
 from tests.api.conftest import Api
-from tests.api.tills import drained, newest, shop, till
+from tests.api.tills import drained, newest, shop, till, until_a_lock_is_waited_for
 from tests.device import Device, Habit, delete, insert, update
 from tests.oracle import Oracle, comparable_rows
 from tests.sql_client import SqlClient
@@ -338,6 +339,26 @@ async def test_a_lost_or_doubled_pull_answer_never_moves_a_push_answer_past_what
     assert answer["current_version"] < theirs
     full = await line.push(insert("units_of_measure", "w", **EXACT), last_version=cursor)
     assert full["current_version"] < theirs, "a last_version in the push is believed"
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_push_is_decided_anew_where_a_pull_of_its_device_was_recorded_meanwhile(api: Api, admin: SqlClient) -> None:
+    _, (line, other) = await shop(api)
+    made = (await other.push(insert("products", "p", name="Tea", sale_price="1.0000")))["id_mappings"]["p"]
+    cursor = await drained(line)
+    theirs = (await other.push(insert("units_of_measure", "a", **EXACT)))["results"][0]["version"]
+    admin.run("BEGIN", f"UPDATE products SET name = name WHERE id = {made}")
+    push = asyncio.create_task(line.push(update("products", made, sale_price="2.0000")))
+    await until_a_lock_is_waited_for(admin)
+    assert (await line.pull(cursor))["current_version"] == theirs
+    admin.run("ROLLBACK")
+    answer = await push
+    assert [result["status"] for result in answer["results"]] == ["applied"]
+    assert answer["current_version"] >= theirs, "what the pull gave counts as given"
+    tables = decode(admin.value("SELECT state FROM sync_deliveries WHERE device_id = %s", line.device_id)).tables
+    assert {table.asked for table in tables.values()} == {-1}, "the push is noted after the pull"
+    assert min(table.delivered for table in tables.values()) >= theirs
+    assert admin.value("SELECT COUNT(*) FROM sync_pushed WHERE device_id = %s", line.device_id) == 1
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from asyncmy.converters import escape_item
 
 from api.db_errors import DataRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A parameter whose value a statement before it gave: a number of the session's (`SET @name = …`), and what is added to it.
+
+    `name` is ours, never a client's. Source: MySQL 9.7 manual, "User-Defined Variables".
+    """
+
+    name: str
+    offset: int = 0
+
 
 _TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
 
@@ -54,6 +67,8 @@ def _literal(value: Any) -> str:
 
 def _rare(value: Any) -> str:
     """Decimals, times, floats, and values of classes derived from the usual ones."""
+    if isinstance(value, Variable):
+        return f"@{value.name}+{value.offset}"
     if not isinstance(value, _TYPES):
         raise TypeError(f"not a statement parameter: {type(value).__name__}")
     if isinstance(value, str):

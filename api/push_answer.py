@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from api.past import read_lost_cursor
 from api.push_request import PushRequest
 from api.push_store import conflict_type, is_conflict
 from api.push_versions import Told, VersionReader
-from api.safe_cursor import STOPS, read_safe_cursor
+from api.safe_cursor import STOPS, CursorQuestion, ask_safe_cursor
 from api.scope import Scope
 from api.verdicts import Status, Verdict
 from api.waiting import WAITER, Made, Passed
@@ -43,15 +43,17 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
     async with app[DATABASE].read_late() as session:
         reader = VersionReader(session, scope.company_id, passed)
         head, deliveries = await _head_and_given(session, scope, push, passed)
-        made = await reader.read_made()
         elsewhere = await read_elsewhere(session, scope, push.device_id)
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
-        cursor = lost
-        if cursor is None:
-            own = _own_exact(passed, made)
-            safe = await read_safe_cursor(session, scope, push.device_id, deliveries, head, believed, own=own, stops=app[STOPS])
-            cursor = deliveries.push_cursor(safe, scope.readable)
+
+        def ask_cursor(own: range) -> int | CursorQuestion:
+            if lost is not None:
+                return lost
+            return ask_safe_cursor(scope, push.device_id, deliveries, head, believed, own=own, stops=app[STOPS])
+
+        made, safe = await _made_and_cursor(session, reader, passed, ask_cursor)
+        cursor = lost if lost is not None else deliveries.push_cursor(safe, scope.readable)
         results = await _results(scope, pushed, reader, made)
 
     def answered(now: Deliveries) -> Deliveries:
@@ -85,6 +87,24 @@ async def _head_and_given(session: Session, scope: Scope, push: PushRequest, pas
     head = Head(*place)
     session.confirm_head(head.version)
     return head, decode(state)
+
+
+async def _made_and_cursor(
+    session: Session, reader: VersionReader, passed: Passed | None, ask_cursor: Callable[[range], int | CursorQuestion]
+) -> tuple[list[Made], int]:
+    """Return the changes that the push made, and the safe cursor; `ask_cursor` takes those of them that are exact.
+
+    Both are asked for in one packet, unless nothing came after the push: then what it made may spare the second question.
+    """
+    made = reader.ask_made()
+    if isinstance(made, tuple) and passed is not None and passed.head.version == passed.head_after:
+        made = reader.made_found((await session.run(made))[0])
+    asked = ask_cursor(_own_exact(passed, made) if isinstance(made, list) else range(0))
+    statements = [*([made] if isinstance(made, tuple) else []), *([asked.statement] if isinstance(asked, CursorQuestion) else [])]
+    outcomes = await session.run(*statements)
+    if isinstance(made, tuple):
+        made = reader.made_found(outcomes[0])
+    return made, asked.cursor(outcomes[-1]) if isinstance(asked, CursorQuestion) else asked
 
 
 def _own_exact(passed: Passed | None, made: Sequence[Made]) -> range:

@@ -11,7 +11,7 @@ from api.identity import LOCAL_ID_CHARACTERS_MAX
 from api.push_context import PushContext, existing_id, was_ever_here
 from api.push_earlier import taken_before
 from api.push_edit import delete_record, update_record
-from api.push_insert import Prepared, insert_records, insert_together, prepare_inserts
+from api.push_insert import Prepared, hold_inserts, insert_records, prepare_inserts
 from api.push_request import PushedChange
 from api.push_rows import target_id
 from api.scope import Scope
@@ -24,9 +24,9 @@ _OPERATIONS = frozenset(Operation)
 
 
 async def apply_wave(context: PushContext, wave: Sequence[Sequence[PushedChange]]) -> list[Verdict]:
-    """Return the verdicts of runs of which none bears on another (`api.push_waves`); all their new rows are made in one packet.
+    """Return the verdicts of runs of which none bears on another (`api.push_waves`), while writes are held back.
 
-    Raises InTurn where MySQL refuses one of them, and as `apply_run`.
+    Raises InTurn where the order may matter, and as `apply_run`.
     """
     verdicts: list[Verdict] = []
     prepared: list[Prepared] = []
@@ -37,7 +37,7 @@ async def apply_wave(context: PushContext, wave: Sequence[Sequence[PushedChange]
             prepared.append(await prepare_inserts(context, TABLES[run[0].table], taken))
         else:
             verdicts += await apply_run(context, run)
-    return [*verdicts, *await insert_together(context, prepared)]
+    return [*verdicts, *hold_inserts(context, prepared)]
 
 
 async def apply_run(context: PushContext, run: Sequence[PushedChange]) -> list[Verdict]:

@@ -7,7 +7,7 @@ half tried so, down to one group, whose changes are applied one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from api.bookkeeping import BALANCED, check_new_transactions, transaction_of
@@ -17,11 +17,13 @@ from api.push_plan import plan_groups, split_runs
 from api.push_request import PushedChange
 from api.push_waves import plan_waves, stands_alone
 from api.push_writes import InTurn
-from api.verdicts import Refused, Status, Verdict, refusal, refused_by
+from api.verdicts import Refused, Status, Verdict, refusal, refused_by, settled_verdict
 from schema.rules import Breach
 from schema.tables import TABLES
 
 Group = list[PushedChange]
+Key = tuple[str, int | None]
+"""table, record_id."""
 
 
 async def apply_groups(context: PushContext) -> list[Verdict]:
@@ -68,7 +70,9 @@ async def _apply_together(context: PushContext, groups: Sequence[Group]) -> list
         if any(verdict.status.is_refusal and verdict.change.seq in of_whole for verdict in done):
             raise InTurn
         verdicts += done
-    await context.writes.release()
+    ids = await context.writes.release()
+    context.rows.settle(ids)
+    verdicts = [settled_verdict(verdict, ids) for verdict in verdicts]
     touched = _touched(context, [verdict for verdict in verdicts if verdict.change.seq in of_whole])
     if len({(of_whole[seq], transaction) for seq, transaction in touched.items()}) != len(set(touched.values())):
         raise InTurn  # two groups share a transaction: it must balance after each of them
@@ -88,13 +92,14 @@ async def _apply_alone(context: PushContext, group: Group) -> list[Verdict]:
         verdicts += await apply_run(context, run)
         if any(verdict.status.is_refusal for verdict in verdicts):
             break
-    else:
+    made = frozenset((verdict.change.table, verdict.record_id) for verdict in verdicts if verdict.is_maker)
+    if not any(verdict.status.is_refusal for verdict in verdicts):
         verdicts = await _balanced(context, verdicts)
     if not any(verdict.status.is_refusal for verdict in verdicts):
         return verdicts
     await context.session.execute("ROLLBACK TO SAVEPOINT push_group")
     context.rows.undo_to(mark)
-    return [_undone(context, change, verdicts) for change in group]
+    return [_undone(context, change, verdicts, made) for change in group]
 
 
 def _is_whole(group: Group) -> bool:
@@ -138,12 +143,16 @@ def _breached(verdict: Verdict, breach: Breach) -> Verdict:
     return refusal(verdict.change, refused_by(breach), record_id=None if verdict.is_maker else verdict.record_id)
 
 
-def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict]) -> Verdict:
-    """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway."""
+def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict], made: Collection[Key]) -> Verdict:
+    """The verdict of a change whose group was refused: its own for the one that was refused, or that had no effect anyway.
+
+    `made`: the records that the group had made, which are not there any more.
+    """
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
     if own is not None and (own.status.is_refusal or (_had_no_effect(own) and _is_here(context, own))):
-        undone = {(verdict.change.table, verdict.record_id) for verdict in verdicts if verdict.is_maker}
-        details = {n: v for n, v in own.details.items() if n != "other_id" or (change.table, v) not in undone}
+        details = {n: v for n, v in own.details.items() if n != "other_id" or (change.table, v) not in made}
+        if (change.table, own.record_id) in made:
+            return replace(own, status=Status.REJECTED, record_id=None, is_told=False, is_change=False, details=details)
         return replace(own, is_change=False, details=details)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)

@@ -61,22 +61,15 @@ async def prepare_inserts(context: PushContext, table: Table, changes: Sequence[
     return prepared
 
 
-async def insert_together(context: PushContext, prepared: Sequence[Prepared]) -> list[Verdict]:
-    """Write new rows of several tables, none of which refers to another, in one packet; return the verdicts of all INSERTs.
-
-    Raises InTurn where MySQL refuses any of it.
+def hold_inserts(context: PushContext, prepared: Sequence[Prepared]) -> list[Verdict]:
+    """Hold new rows of several tables back, none of which refers to another; return the verdicts of all INSERTs, with what stands
+    for the new ids.
     """
-    written = [one for one in prepared if one.new]
-    company_id = context.scope.company_id
-    try:
-        made = await insert_rows(
-            context.session, company_id, [(one.table, [row.cleaned.values for row in one.new]) for one in written]
-        )
-    except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
-        raise InTurn from problem
     verdicts = [verdict for one in prepared for verdict in one.verdicts]
-    for one, ids in zip(written, made, strict=True):
-        verdicts += _made(context, one.table, one.new, ids)
+    for one in prepared:
+        if one.new:
+            ids = context.writes.insert(one.table, [row.cleaned.values for row in one.new])
+            verdicts += _made(context, one.table, one.new, ids)
     return verdicts
 
 

@@ -16,6 +16,7 @@ from api.push_plan import DOCUMENT_HEADS
 from api.push_request import LocalKey, PushedChange, read_id
 from api.references import References, candidate_ids
 from api.scope import heads_of
+from api.verdicts import settled_values
 from api.writes import lock_rows, locking_rows, rows_found, share_rows, sharing_ids
 from schema.tables import TABLES, Table
 
@@ -80,6 +81,24 @@ class PushRows:
         self.references.existing[table.name].add(record_id)
         if made_as is not None:
             self.references.records[made_as] = record_id
+
+    def settle(self, ids: Mapping[int, int]) -> None:
+        """Put the ids that MySQL gave new rows in the place of what stood for them."""
+        if not ids:
+            return
+        for number, before in enumerate(self._undo):
+            table, record_id = before.table, ids.get(before.record_id, before.record_id)
+            _move(self._rows[table], before.record_id, record_id, ids)
+            _move(self._said, (table, before.record_id), (table, record_id), ids)
+            _move(self._first_said, (table, before.record_id), (table, record_id), ids)
+            row, said, first_said = (_settled(values, ids) for values in (before.row, before.said, before.first_said))
+            self._undo[number] = _Before(table, record_id, row, said, first_said, before.made_as)
+        records = self.references.records
+        records.update({key: ids[record_id] for key, record_id in records.items() if record_id in ids})
+        for existing in self.references.existing.values():
+            new = existing & ids.keys()
+            existing -= new
+            existing |= {ids[record_id] for record_id in new}
 
     def named(self) -> dict[LocalKey, int]:
         """Return what the local ids that this push gave a meaning stand for."""
@@ -187,6 +206,16 @@ def target_id(change: PushedChange, records: Mapping[LocalKey, int]) -> int | No
         if server_id is not None:
             return server_id
     return records.get((change.table, change.local_id)) if change.local_id is not None else None
+
+
+def _settled(values: Row | None, ids: Mapping[int, int]) -> Row | None:
+    return None if values is None else dict(settled_values(values, ids))
+
+
+def _move(kept: dict[Any, Row], before: Any, after: Any, ids: Mapping[int, int]) -> None:
+    values = _settled(kept.pop(before, None), ids)
+    if values is not None:
+        kept[after] = values
 
 
 def _restore(kept: dict[Any, Row], key: Any, before: Row | None) -> None:

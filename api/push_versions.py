@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from api.db import Session
+from api.db import Outcome, Session, Statement
 from api.verdicts import Status, Verdict
 from api.waiting import Made, Passed
 
@@ -57,19 +57,23 @@ class VersionReader:
         self._company_id = company_id
         self._passed = passed
 
-    async def read_made(self) -> list[Made]:
-        """Return the changes that the push made, as far as they are known."""
+    def ask_made(self) -> list[Made] | Statement:
+        """Return the changes that the push made, as far as they are known; or what asks for them, for `made_found`."""
         passed = self._passed
         if passed is None or passed.first_version is None:
             return []
         if passed.first_version == passed.head_after:
             return [passed.first_made] if passed.first_made is not None else []
-        rows = await self._session.fetch_all(_MADE, (self._company_id, passed.first_version, passed.head_after))
-        return [Made(table, record_id, version, bool(is_exact)) for table, record_id, version, is_exact in rows]
+        return _MADE, (self._company_id, passed.first_version, passed.head_after)
+
+    @staticmethod
+    def made_found(outcome: Outcome) -> list[Made]:
+        """Return the changes that the statement of `ask_made` found."""
+        return [Made(table, record_id, version, bool(is_exact)) for table, record_id, version, is_exact in outcome.rows]
 
     async def versions(self, verdicts: Sequence[Verdict], made: Iterable[Made]) -> dict[int, int]:
-        """Return versions by the change's place in the push: its own, of what `read_made` gave, or, for a duplicate, of what the
-        first INSERT made.
+        """Return versions by the change's place in the push: its own, of what it `made`, or, for a duplicate, of what the first
+        INSERT made.
         """
         found = self._own_versions(verdicts, _by_record(made))
         again = {(v.change.table, v.record_id): v.change.seq for v in verdicts if v.status is Status.DUPLICATE and not v.is_change}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from api.db import Session
+from api.db import Outcome, Session, Statement
 from api.deliveries import Deliveries
 from api.heads import Head
 from api.scope import Scope
@@ -51,8 +52,31 @@ class Stops:
 STOPS = web.AppKey("stops", Stops)
 
 
-async def read_safe_cursor(
-    session: Session,
+@dataclass(frozen=True, slots=True)
+class CursorQuestion:
+    """What MySQL has to be asked for a safe cursor."""
+
+    statement: Statement
+    head: int
+    stops: Stops
+    key: tuple[int, str, int]
+    given: Mapping[str, Floor]
+
+    def cursor(self, outcome: Outcome) -> int:
+        """Return the cursor that the answer comes to."""
+        row = outcome.rows[0] if outcome.rows else None
+        if row is not None:
+            self.stops.note(self.key, self.given, row[0])
+        return self.head if row is None else int(row[0]) - 1
+
+
+async def read_safe_cursor(session: Session, scope: Scope, device_id: str, deliveries: Deliveries, head: Head) -> int:
+    """Return what `ask_safe_cursor` tells or asks."""
+    asked = ask_safe_cursor(scope, device_id, deliveries, head)
+    return asked if isinstance(asked, int) else asked.cursor((await session.run(asked.statement))[0])
+
+
+def ask_safe_cursor(
     scope: Scope,
     device_id: str,
     deliveries: Deliveries,
@@ -61,8 +85,9 @@ async def read_safe_cursor(
     *,
     own: range = range(0),
     stops: Stops | None = None,
-) -> int:
-    """Return the version before the first change, up to the head, that this device was not given and did not make exactly so.
+) -> int | CursorQuestion:
+    """Return the version before the first change, up to the head, that this device was not given and did not make exactly so; or
+    what MySQL has to be asked for that.
 
     Tables it never asked for do not hold it back once it has pulled. A device that never pulled stays before the first foreign row
     after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it. One that may have
@@ -90,10 +115,7 @@ async def read_safe_cursor(
     if stop is not None:
         return stop - 1
     not_given, params = _not_given(scope, device_id, given, head)
-    row = await session.fetch_one(f"SELECT version {not_given} ORDER BY version LIMIT 1", params)
-    if row is not None:
-        stops.note(key, given, row[0])
-    return head.version if row is None else int(row[0]) - 1
+    return CursorQuestion((f"SELECT version {not_given} ORDER BY version LIMIT 1", params), head.version, stops, key, given)
 
 
 async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -78,6 +78,21 @@ class Refused(Exception):
 def refused_by(breach: Breach) -> Refused:
     """Return the refusal of a change that an accounting rule is against."""
     return Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
+
+
+def settled_values(values: Mapping[str, Any], ids: Mapping[int, int]) -> Mapping[str, Any]:
+    """Return values with the ids that MySQL gave new rows in the place of what stood for them; the same object where none is."""
+    found = {name: ids[value] for name, value in values.items() if isinstance(value, int) and value in ids}
+    return {**values, **found} if found else values
+
+
+def settled_verdict(verdict: Verdict, ids: Mapping[int, int]) -> Verdict:
+    """The same for a verdict."""
+    record_id, values = verdict.record_id, settled_values(verdict.values, ids)
+    base = settled_values(verdict.base, ids) if verdict.base is not None else None
+    if record_id not in ids and values is verdict.values and base is verdict.base:
+        return verdict
+    return replace(verdict, record_id=ids.get(record_id, record_id) if record_id is not None else None, values=values, base=base)
 
 
 MALFORMED_CODES = frozenset({"unknown_table", "bad_operation", "bad_timestamp", "bad_value"})

@@ -22,11 +22,12 @@ __all__ = [
     "Cleaned",
     "clean",
     "delete_row",
-    "delete_rows",
+    "deleting_rows",
     "demand_may_write",
     "hold_company",
     "insert_row",
     "insert_rows",
+    "inserting_rows",
     "lock_rows",
     "locking_rows",
     "open_origin",
@@ -37,7 +38,7 @@ __all__ = [
     "sharing_ids",
     "stored_columns",
     "update_row",
-    "update_rows",
+    "updating_rows",
     "wire_row",
 ]
 
@@ -124,7 +125,7 @@ async def insert_rows(
     Raises as `insert_row`; what came before the refused statement is written then.
     Source: MySQL manual, "AUTO_INCREMENT Handling in InnoDB": the values of a simple insert follow one another.
     """
-    outcomes = await session.run(*(_inserting(table, company_id, rows) for table, rows in new))
+    outcomes = await session.run(*(inserting_rows(table, company_id, rows) for table, rows in new))
     if session.id_step is None:
         step = await session.fetch_one("SELECT @@SESSION.auto_increment_increment")
         session.id_step = step[0] if step else 1
@@ -132,7 +133,8 @@ async def insert_rows(
     return [[first + number * session.id_step for number in range(len(rows))] for first, (_, rows) in zip(firsts, new, strict=True)]
 
 
-def _inserting(table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> Statement:
+def inserting_rows(table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> Statement:
+    """Return what inserts rows as `insert_rows` does."""
     named = dict.fromkeys(name for row in rows for name in row)
     columns = [column for column in table.own if column.name in named]
     own = () if table.is_scope else (company_id,)
@@ -154,16 +156,11 @@ async def update_row(session: Session, table: Table, company_id: int, record_id:
         assert result.rows == 1, f"{table.name} {record_id} was not locked"
 
 
-async def update_rows(session: Session, company_id: int, edits: Sequence[tuple[Table, Mapping[int, Mapping[str, Any]]]]) -> None:
-    """Set columns of rows that the caller has locked, by table and id, in one packet, and in one statement for each table where it
-    can be; each row keeps what it does not name.
-
-    Raises DuplicateKey, ForeignKeyFailed, DataRefused; some of the rows may have been written then.
+def updating_rows(table: Table, company_id: int, edits: Mapping[int, Mapping[str, Any]]) -> list[tuple[Sequence[int], Statement]]:
+    """Return what sets columns of rows that the caller has locked, by id, each with the ids of its rows: one statement where it can
+    be. Each row keeps what it does not name.
     """
-    parts = [(table, part) for table, rows in edits for part in _alike(table, rows)]
-    outcomes = await session.run(*(_updating(table, company_id, part) for table, part in parts))
-    for (table, part), outcome in zip(parts, outcomes, strict=True):
-        assert outcome.result.rows == len(part), f"{table.name} {list(part)} were not locked"
+    return [(tuple(part), _updating(table, company_id, part)) for part in _alike(table, edits)]
 
 
 def _alike(table: Table, edits: Mapping[int, Mapping[str, Any]]) -> list[dict[int, Mapping[str, Any]]]:
@@ -199,19 +196,19 @@ def _assignments(table: Table, rows: Mapping[int, Mapping[str, Any]]) -> tuple[l
     return assignments, params
 
 
-async def delete_rows(session: Session, table: Table, company_id: int, ids: Iterable[int]) -> None:
-    """Soft-delete rows that the caller has locked; those that are deleted already keep their time."""
+def deleting_rows(table: Table, company_id: int, ids: Iterable[int]) -> Statement:
+    """Return what soft-deletes rows that the caller has locked; those that are deleted already keep their time."""
     wanted = sorted(ids)
     sql = (
         f"UPDATE `{table.name}` SET deleted_at = CURRENT_TIMESTAMP(6) "
         f"WHERE `{table.company_column}` = %s AND id IN ({_marks(wanted)}) AND deleted_at IS NULL"
     )
-    await session.execute(sql, (company_id, *wanted))
+    return sql, (company_id, *wanted)
 
 
 async def delete_row(session: Session, table: Table, company_id: int, record_id: int) -> None:
     """Soft-delete one row."""
-    await delete_rows(session, table, company_id, [record_id])
+    await session.execute(*deleting_rows(table, company_id, [record_id]))
 
 
 async def restore_row(session: Session, table: Table, company_id: int, record_id: int) -> None:

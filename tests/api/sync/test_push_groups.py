@@ -11,6 +11,7 @@ import pytest
 from api import push as push_module
 from api.db import Outcome, Session, Statement
 from api.push import Pushed
+from schema.columns import ID_MAX
 from tests.api.conftest import Api
 from tests.api.tills import drained, shop
 from tests.device import Change, insert, update
@@ -115,6 +116,46 @@ async def test_a_value_that_only_an_undone_row_of_the_group_had_names_no_record(
     taken = await line.push_one(insert("products", "c", name="C", sku="S9"))
     again = await line.push_one(update("products", made["record_id"], sku="S9"))
     assert (again["code"], again["other_id"]) == ("duplicate_key", taken["record_id"])
+
+
+async def test_a_refused_edit_of_a_row_that_its_own_group_made_names_no_record(api: Api, admin: SqlClient) -> None:
+    """The row was undone with the group: the server has no row to fall back on, and gives none anew."""
+    owner, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    edit = update("transactions", None, more={"local_id": "S1-t"}, description="seen")
+    answer = await line.push(*sale("S1"), edit)
+    assert {result["status"] for result in answer["results"]} == {"rejected"}, "a posted document is not changed"
+    assert (answer["results"][-1]["code"], answer["results"][-1]["record_id"]) == ("immutable", None)
+    assert {result["code"] for result in answer["results"][:-1]} == {"group_refused"}
+    assert answer["conflicts"] == [] and answer["id_mappings"] == {}
+    assert not admin.rows("SELECT 1 FROM sync_redeliveries WHERE company_id = %s", owner.company_id)
+    mended = await line.push(*sale("S1"))
+    assert {result["status"] for result in mended["results"]} == {"applied"}
+
+
+async def test_sales_that_are_written_in_one_packet_keep_their_parts_apart(api: Api, admin: SqlClient) -> None:
+    owner, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    names = ("S1", "S2", "S3")
+    ids = (await line.push(*(change for name in names for change in sale(name))))["id_mappings"]
+    rows = Oracle(admin).rows(owner.company_id)
+    for name in names:
+        for table, part in (("transaction_lines", "l"), ("invoices", "i"), ("account_transactions", "d"), ("stock_ledger", "s")):
+            assert rows[table][ids[f"{name}-{part}"]]["transaction_id"] == ids[f"{name}-t"], f"{table} of {name}"
+
+
+async def test_a_number_that_happens_to_stand_for_a_new_row_is_stored_as_it_was_sent(
+    api: Api, admin: SqlClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.push_writes.secrets.randbits", lambda bits: 1)
+    owner, (line, _) = await shop(api)
+    await line.push(*(insert(table, name, **data) for table, name, data in BASICS))
+    changes = sale("S1")
+    changes[3]["data"]["reference_id"] = ID_MAX - 1
+    answer = await line.push(*changes)
+    assert {result["status"] for result in answer["results"]} == {"applied"}
+    entry = Oracle(admin).table("account_transactions", owner.company_id)[answer["id_mappings"]["S1-d"]]
+    assert (entry["reference_id"], entry["transaction_id"]) == (ID_MAX - 1, answer["id_mappings"]["S1-t"])
 
 
 @pytest.mark.parametrize("broken", range(6))

@@ -94,7 +94,8 @@ async def test_a_foreign_reference_answers_exactly_like_a_missing_one(api: Api) 
 async def test_a_foreign_row_answers_exactly_like_a_missing_one(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
     stranger, (their, _) = await shop(api)
-    foreign = (await their.push(insert("parties", "a", name="Theirs")))["id_mappings"]["a"]
+    made = (await their.push(insert("parties", "a", name="Theirs"), insert("parties", "b", name="Theirs")))["id_mappings"]
+    foreign = next(record_id for record_id in made.values() if record_id != owner.company_id)
     before = Oracle(admin).table("parties", stranger.company_id)
     missing = foreign + 1_000_000
     for one, other in zip(_touching(foreign), _touching(missing), strict=True):

@@ -36,6 +36,7 @@ NOW_US = 1_790_000_000_000_000
 _TIMES = frozenset({"created_at", "updated_at", "deleted_at"})
 _KEPT = (
     "SELECT table_name, local_id, record_id FROM record_identities WHERE company_id = %s ORDER BY table_name, local_id",
+    "SELECT table_name, record_id, seq, status FROM sync_pushed WHERE company_id = %s ORDER BY id",
     "SELECT table_name, record_id FROM sync_redeliveries WHERE company_id = %s ORDER BY table_name, record_id",
     "SELECT table_name, record_id, type, code, fields FROM sync_conflicts WHERE company_id = %s ORDER BY fingerprint",
 )
@@ -127,13 +128,16 @@ def _named(value: Any, names: Mapping[Any, str]) -> Any:
 def _verdict(verdict: Verdict, names: Mapping[Any, str]) -> Any:
     """All that is answered and kept of a verdict."""
     change = verdict.change
-    values = dict(verdict.values)
+    values, base = dict(verdict.values), dict(verdict.base or {})
     if change.table in TABLES:
         targets = TABLES[change.table].references
-        values = {n: _key(targets[n], v) if n in targets and isinstance(v, int) else v for n, v in values.items()}
+        values, base = (
+            {n: _key(targets[n], v) if n in targets and isinstance(v, int) else v for n, v in shown.items()}
+            for shown in (values, base)
+        )
     details = {n: _key(change.table, v) if n == "other_id" else v for n, v in verdict.details.items()}
     told = (verdict.is_told, verdict.is_change, verdict.is_exact, verdict.is_maker, verdict.is_retryable)
-    said = (verdict.code, verdict.message, list(verdict.fields), list(verdict.ignored), dict(verdict.base or {}))
+    said = (verdict.code, verdict.message, list(verdict.fields), list(verdict.ignored), base)
     return _named([change.seq, verdict.status, _key(change.table, verdict.record_id), *said, told, values, details], names)
 
 
@@ -191,6 +195,10 @@ _OPS = st.one_of(
     st.tuples(st.just("again"), _few),
     st.tuples(st.just("delete"), st.sampled_from(("products", "parties", "transactions", "transaction_lines", "settings")), _few),
     st.tuples(st.just("payment"), _few, st.sampled_from(("R1", "R2"))),
+    st.tuples(st.just("category"), _few),
+    st.tuples(st.just("categorised"), _few, _few),
+    st.tuples(st.just("new party's"), _few, st.sampled_from(("phone", "address")), st.sampled_from(("1", "2"))),
+    st.tuples(st.just("new sale's"), _few, st.sampled_from(("seen", "read"))),
 )
 
 
@@ -233,6 +241,14 @@ def changes_of(books: Books, op: Op) -> list[Change]:
             return [delete(table, at(table, place))]
         case "payment", (n, number):
             return [insert("payment_ins", f"in{n}", receipt_no=number, receipt_date="2026-02-03", party_id=f"q{n}")]
+        case "category", (n,):
+            return [insert("item_categories", f"k{n}", name=f"K{n}")]
+        case "categorised", (place, n):
+            return [update("products", at("products", place), category_id=f"k{n}")]
+        case "new party's", (n, column, value):
+            return [update("parties", None, more={"local_id": f"q{n}"}, **{column: value})]
+        case "new sale's", (n, value):
+            return [update("transactions", None, more={"local_id": f"new-{n}-t"}, description=value)]
     raise AssertionError(kind)
 
 

@@ -241,9 +241,9 @@ HALVED_DOCUMENTS = (
     guard(
         "rows-that-are-held-back-refer-to-what-mysql-made",
         HALVED,
-        "api/push_writes.py",
-        "Variable(variable, number * self._session.id_step)",
-        "Variable(variable, 0 * self._session.id_step)",
+        "api/db_text.py",
+        'return f"@{value.name}+{value.offset}"',
+        'return f"@{value.name}+0"',
         f"{GROUPS}_sales_that_are_written_in_one_packet_keep_their_parts_apart",
     ),
     guard(

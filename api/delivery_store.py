@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from api.db import Database, DatabaseError, DeadlockFound, LockWaitTimeout, MovedOn, Session, Statement
+from api.db import Database, DatabaseError, DataRefused, DeadlockFound, LockWaitTimeout, Session, Statement
 from api.deliveries import Deliveries, decode, encode
 from api.scope import Scope
 from schema.errors import SyncError
@@ -31,14 +31,14 @@ _REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND devi
 _REPLACE_PULLED = """
 UPDATE sync_deliveries SET state = %s, last_pull_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND device_id = %s AND state = %s
 """
-# In strict mode NULL is an error in a column that is NOT NULL.
+# In strict mode NULL is an error in a column that is NOT NULL, and a statement that ends in one has changed nothing.
 _REPLACE_OR_FAIL = "UPDATE sync_deliveries SET state = IF(state = %s, %s, NULL) WHERE company_id = %s AND device_id = %s"
 # A row of values has the connection's collation, by which nothing would be found in the table's key.
 _REPLACE_MANY = """
 UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new, is_pull) STRAIGHT_JOIN sync_deliveries d
     ON d.company_id = k.company_id AND d.device_id = k.device_id COLLATE utf8mb4_0900_bin
-SET d.state = k.new, d.last_pull_at = IF(k.is_pull, CURRENT_TIMESTAMP(6), d.last_pull_at)
-WHERE d.state = k.known COLLATE utf8mb4_0900_bin
+SET d.state = IF(d.state = k.known COLLATE utf8mb4_0900_bin, k.new, NULL),
+    d.last_pull_at = IF(k.is_pull, CURRENT_TIMESTAMP(6), d.last_pull_at)
 """
 _STORE = """
 INSERT INTO sync_deliveries (company_id, device_id, state, last_pull_at) VALUES {rows} AS new
@@ -109,24 +109,23 @@ class DeliveryStore:
                         waiting.done.set_result(None)
 
     async def _replace(self, part: list[_Waiting]) -> bool:
-        """Store what requests made of the states that they found, if all of these stand as they were; else nothing is stored."""
+        """Store what requests made of the states that they found, if all of these stand as they were; else none of them is stored,
+        but those whose rows are there where another one's is gone.
+        """
         asked = [(waiting.key, waiting.found, waiting.is_pull) for waiting in part if waiting.found is not None]
         rows = sorted((*key, found.known.decode(), encode(found.new), is_pull) for key, found, is_pull in asked)
         if len({row[:2] for row in rows}) < len(part):
             return False
-        if len(rows) == 1:
-            company_id, device_id, known, new, is_pull = rows[0]
-            async with self._database.read() as session:
+        async with self._database.read() as session:
+            if len(rows) == 1:
+                company_id, device_id, known, new, is_pull = rows[0]
                 sql = _REPLACE_PULLED if is_pull else _REPLACE
                 return (await session.execute(sql, (new, company_id, device_id, known))).rows == 1
-        try:
-            async with self._database.transaction() as session:
-                sql = _REPLACE_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows))
-                if (await session.execute(sql, [value for row in rows for value in row])).rows < len(rows):
-                    raise MovedOn
-        except (MovedOn, DeadlockFound, LockWaitTimeout):
-            return False
-        return True
+            sql = _REPLACE_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows))
+            try:
+                return (await session.execute(sql, [value for row in rows for value in row])).rows == len(rows)
+            except (DataRefused, DeadlockFound, LockWaitTimeout):
+                return False
 
 
 @lru_cache(maxsize=STATES_MAX)

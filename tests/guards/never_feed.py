@@ -321,6 +321,14 @@ HALVED_DOCUMENTS = (
         f"{CURSOR}_a_push_is_decided_anew_where_a_pull_of_its_device_was_recorded_meanwhile",
     ),
     guard(
+        "states-of-many-are-replaced-only-as-they-were-found",
+        JUMPED,
+        "api/delivery_store.py",
+        "SET d.state = IF(d.state = k.known COLLATE utf8mb4_0900_bin, k.new, NULL)",
+        "SET d.state = IF(d.state = k.known COLLATE utf8mb4_0900_bin OR TRUE, k.new, NULL)",
+        "tests/api/test_delivery_store.py::test_where_one_was_written_meanwhile_all_are_made_anew_on_what_is_stored",
+    ),
+    guard(
         "only-a-guard-says-that-something-moved",
         HALVED,
         "api/db.py",

@@ -13,7 +13,8 @@ which gives versions (`cdc.change_row`).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from api.deliveries import NEWER_THAN_ALL
 from api.push_context import PushContext

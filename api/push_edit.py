@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from api.base_image import Base, find_base
 from api.cleaning import Cleaned, clean

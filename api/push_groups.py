@@ -8,7 +8,8 @@ half tried so, down to one group, whose changes are applied one after the other.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from api.bookkeeping import BALANCED, check_new_transactions, transaction_of
 from api.push_apply import apply_run, apply_wave
@@ -17,7 +18,7 @@ from api.push_plan import plan_groups, split_runs
 from api.push_request import PushedChange
 from api.push_waves import plan_waves, stands_alone
 from api.push_writes import InTurn
-from api.verdicts import Refused, Status, Verdict, refusal, refused_by, settled_verdict
+from api.verdicts import Refused, Status, Verdict, refusal, refused_by, settled
 from schema.rules import Breach
 from schema.tables import TABLES
 
@@ -72,7 +73,7 @@ async def _apply_together(context: PushContext, groups: Sequence[Group]) -> list
         verdicts += done
     ids = await context.writes.release()
     context.rows.settle(ids)
-    verdicts = [settled_verdict(verdict, ids) for verdict in verdicts]
+    verdicts = [settled(verdict, ids) for verdict in verdicts]
     touched = _touched(context, [verdict for verdict in verdicts if verdict.change.seq in of_whole])
     if len({(of_whole[seq], transaction) for seq, transaction in touched.items()}) != len(set(touched.values())):
         raise InTurn  # two groups share a transaction: it must balance after each of them

@@ -6,7 +6,9 @@ Rows of one table that come one after the other go into MySQL in one statement.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from api.cleaning import Cleaned
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed

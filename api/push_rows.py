@@ -11,20 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
 from api.db import Outcome, Session, Statement
+from api.new_ids import NewId, settle
 from api.push_plan import DOCUMENT_HEADS
 from api.push_request import LocalKey, PushedChange, read_id
 from api.references import References, candidate_ids
 from api.scope import heads_of
-from api.verdicts import settled_values
 from api.writes import lock_rows, locking_rows, rows_found, share_rows, sharing_ids
 from schema.tables import TABLES, Table
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
+class _Before(msgspec.Struct, frozen=True):
     """What was known of a record before a `put`."""
 
     table: str
@@ -87,14 +89,19 @@ class PushRows:
         if not ids:
             return
         for number, before in enumerate(self._undo):
-            table, record_id = before.table, ids.get(before.record_id, before.record_id)
-            _move(self._rows[table], before.record_id, record_id, ids)
-            _move(self._said, (table, before.record_id), (table, record_id), ids)
-            _move(self._first_said, (table, before.record_id), (table, record_id), ids)
-            row, said, first_said = (_settled(values, ids) for values in (before.row, before.said, before.first_said))
-            self._undo[number] = _Before(table, record_id, row, said, first_said, before.made_as)
+            table, key = before.table, (before.table, before.record_id)
+            for values in (self._rows[table].get(before.record_id), self._said.get(key), self._first_said.get(key)):
+                settle(table, values, ids)
+            for values in (before.row, before.said, before.first_said):
+                settle(table, values, ids)
+            if type(before.record_id) is NewId:
+                record_id = ids[before.record_id]
+                _move(self._rows[table], before.record_id, record_id)
+                _move(self._said, key, (table, record_id))
+                _move(self._first_said, key, (table, record_id))
+                self._undo[number] = replace(before, record_id=record_id)
         records = self.references.records
-        records.update({key: ids[record_id] for key, record_id in records.items() if record_id in ids})
+        records.update({key: ids[record_id] for key, record_id in records.items() if type(record_id) is NewId})
         for existing in self.references.existing.values():
             new = existing & ids.keys()
             existing -= new
@@ -208,14 +215,9 @@ def target_id(change: PushedChange, records: Mapping[LocalKey, int]) -> int | No
     return records.get((change.table, change.local_id)) if change.local_id is not None else None
 
 
-def _settled(values: Row | None, ids: Mapping[int, int]) -> Row | None:
-    return None if values is None else dict(settled_values(values, ids))
-
-
-def _move(kept: dict[Any, Row], before: Any, after: Any, ids: Mapping[int, int]) -> None:
-    values = _settled(kept.pop(before, None), ids)
-    if values is not None:
-        kept[after] = values
+def _move(kept: dict[Any, Row], before: Any, after: Any) -> None:
+    if before in kept:
+        kept[after] = kept.pop(before)
 
 
 def _restore(kept: dict[Any, Row], key: Any, before: Row | None) -> None:

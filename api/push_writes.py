@@ -14,6 +14,7 @@ from typing import Any
 
 from api.db import DataRefused, DuplicateKey, ForeignKeyFailed, Session, Statement
 from api.db_text import Variable
+from api.new_ids import NewId
 from api.writes import delete_row, deleting_rows, inserting_rows, update_row, updating_rows
 from schema.columns import ID_MAX
 from schema.tables import TABLES, Table
@@ -25,10 +26,6 @@ Values = Mapping[str, Any]
 
 class InTurn(Exception):
     """Something among many changes is refused, or may depend on their order: they are to be undone, and applied in turn."""
-
-
-class NewId(int):
-    """Stands for the id of a row that is held back. High and random: no table gets so far, and no client guesses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,8 @@ class PushWrites:
         self._edits: dict[str, dict[int, Values]] = defaultdict(dict)
         self._deleted: dict[str, set[int]] = defaultdict(set)
         self._next_id = ID_MAX - secrets.randbits(_RANDOM_BITS)
-        self._variables: dict[int, Variable] = {}
+        self._variables: dict[int, tuple[str, int]] = {}
+        """Of each new row the name, and how far its id is above it."""
         self._ids: dict[int, int] = {}
 
     @property
@@ -90,7 +88,7 @@ class PushWrites:
         variable = f"new_{len(self._variables)}"
         ids = [NewId(self._next_id - number) for number in range(len(rows))]
         self._next_id -= len(rows)
-        self._variables |= {new: Variable(variable, number * self._session.id_step) for number, new in enumerate(ids)}
+        self._variables |= {new: (variable, number * self._session.id_step) for number, new in enumerate(ids)}
         self._new.append(_Held(inserting_rows(table, self._company_id, rows), ids, variable))
         return ids
 
@@ -135,7 +133,7 @@ class PushWrites:
         for one, place in zip(held, places, strict=True):
             result = outcomes[place].result
             assert one.rows in (None, result.rows), f"{one.rows} rows were not locked"
-            self._ids |= {new: result.last_id + self._variables[new].offset for new in one.new}
+            self._ids |= {new: result.last_id + self._variables[new][1] for new in one.new}
         self._new.clear()
         self._edits.clear()
         self._deleted.clear()
@@ -151,12 +149,12 @@ class PushWrites:
     def _with_variables(self, statement: Statement) -> Statement:
         """Put variables in the place of what stands for ids of new rows. Raises InTurn for a number that only looks like it."""
         sql, params = statement
-        if not self._variables:
+        known = self._variables
+        if not known:
             return statement
-        return sql, [self._in_sql(value) if isinstance(value, int) else value for value in params]
+        return sql, [self._in_sql(v) if type(v) is NewId or (type(v) is int and v in known) else v for v in params]
 
-    def _in_sql(self, value: int) -> Any:
-        variable = self._variables.get(value)
-        if variable is not None and type(value) is not NewId:
+    def _in_sql(self, value: int) -> Variable:
+        if type(value) is not NewId:
             raise InTurn
-        return value if variable is None else variable
+        return Variable(*self._variables[value])

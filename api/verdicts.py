@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
+from api.new_ids import NewId, settle
 from api.push_request import PushedChange
 from schema.rules import Breach
 
@@ -27,8 +30,7 @@ class Status(StrEnum):
         return self in (Status.CONFLICT, Status.REJECTED)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The outcome of `change`.
 
     `values`: what it came to in wire form, references resolved; what was sent where it came to nothing. `is_told`: the server's row
@@ -45,14 +47,14 @@ class Verdict:
     is_retryable: bool = False
     ignored: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = msgspec.field(default_factory=dict)
     base: Mapping[str, Any] | None = None
     is_told: bool = False
     is_change: bool = False
     is_exact: bool = False
     held_version: int = 0
     is_maker: bool = False
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -80,19 +82,11 @@ def refused_by(breach: Breach) -> Refused:
     return Refused(breach.code, breach.message, is_retryable=breach.is_retryable, details=breach.details)
 
 
-def settled_values(values: Mapping[str, Any], ids: Mapping[int, int]) -> Mapping[str, Any]:
-    """Return values with the ids that MySQL gave new rows in the place of what stood for them; the same object where none is."""
-    found = {name: ids[value] for name, value in values.items() if isinstance(value, int) and value in ids}
-    return {**values, **found} if found else values
-
-
-def settled_verdict(verdict: Verdict, ids: Mapping[int, int]) -> Verdict:
-    """The same for a verdict."""
-    record_id, values = verdict.record_id, settled_values(verdict.values, ids)
-    base = settled_values(verdict.base, ids) if verdict.base is not None else None
-    if record_id not in ids and values is verdict.values and base is verdict.base:
-        return verdict
-    return replace(verdict, record_id=ids.get(record_id, record_id) if record_id is not None else None, values=values, base=base)
+def settled(verdict: Verdict, ids: Mapping[int, int]) -> Verdict:
+    """Return the verdict of a change with the ids of new rows in the place of what stood for them."""
+    settle(verdict.change.table, verdict.values, ids)
+    settle(verdict.change.table, verdict.base, ids)
+    return replace(verdict, record_id=ids[verdict.record_id]) if type(verdict.record_id) is NewId else verdict
 
 
 MALFORMED_CODES = frozenset({"unknown_table", "bad_operation", "bad_timestamp", "bad_value"})

@@ -250,8 +250,8 @@ HALVED_DOCUMENTS = (
         "a-number-of-a-client-stands-for-no-new-row",
         HALVED,
         "api/push_writes.py",
-        "        if variable is not None and type(value) is not NewId:",
-        "        if variable is not None and type(value) is not NewId and False:",
+        "        if type(value) is not NewId:",
+        "        if False:",
         f"{GROUPS}_a_number_that_happens_to_stand_for_a_new_row_is_stored_as_it_was_sent",
     ),
     guard(

@@ -16,6 +16,7 @@ from typing import Any
 from asyncmy.converters import escape_item
 
 from api.db_errors import DataRefused
+from api.new_ids import NewId
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ _TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
 def statement_text(sql: str, params: Sequence[Any]) -> str:
     """Return SQL with its parameters in the place of each `%s`.
 
-    Raises TypeError for what is no value: a list or dict of a client's would become SQL of its own; DataRefused for broken text.
+    Raises TypeError for what is no value: a list or dict of a client's would become SQL of its own, and what stands for the id of a
+    new row is the number of none; DataRefused for broken text.
     """
     return sql % tuple([_literal(value) for value in params]) if params else sql
 
@@ -69,7 +71,7 @@ def _rare(value: Any) -> str:
     """Decimals, times, floats, and values of classes derived from the usual ones."""
     if isinstance(value, Variable):
         return f"@{value.name}+{value.offset}"
-    if not isinstance(value, _TYPES):
+    if not isinstance(value, _TYPES) or type(value) is NewId:
         raise TypeError(f"not a statement parameter: {type(value).__name__}")
     if isinstance(value, str):
         return _literal(str(value))

@@ -1,7 +1,8 @@
 """Which changes of a push may be applied in one go, whatever their groups: in waves, in which nothing bears on the rest.
 
 A change comes in a later wave than every earlier one of its own record, than the new rows it refers to, and, where one of the two
-is a document and the other a part of it, than what the plan puts before it: what a part may do depends on its document.
+is a document and the other a part of it, than what the plan puts before it: what a part may do depends on its document. A new row
+comes in no earlier wave than a change before it that names it: what that one meant was refused, or is another row.
 """
 
 from __future__ import annotations
@@ -52,11 +53,14 @@ def _waves(context: PushContext, changes: Iterable[PushedChange]) -> list[list[P
     changed: dict[Key, int] = defaultdict(lambda: -1)
     made: dict[Key, int] = defaultdict(lambda: -1)
     used: dict[Key, int] = defaultdict(lambda: -1)
+    named: dict[Key, int] = defaultdict(lambda: -1)
     for change in changes:
         own, others = _own_keys(context, change), _other_keys(context, change)
         heads = {key for key in others if key[0] in DOCUMENT_HEADS}
         earlier = [*(changed[k] for k in own), *(made[k] for k in others), *(changed[k] for k in heads), *(used[k] for k in own)]
         number = max(earlier, default=-1) + 1
+        if change.operation == "INSERT":  # rows of a wave are made at its end: what names one in it means what there was before
+            number = max(number, *(named[k] for k in own))
         if number == len(waves):
             waves.append([])
         waves[number].append(change)
@@ -64,6 +68,8 @@ def _waves(context: PushContext, changes: Iterable[PushedChange]) -> list[list[P
             changed[key] = number
             if change.operation == "INSERT":
                 made[key] = number
+        for key in others:
+            named[key] = max(named[key], number)
         for key in heads:
             used[key] = max(used[key], number)
     return waves

@@ -247,6 +247,14 @@ HALVED_DOCUMENTS = (
         f"{GROUPS}_sales_that_are_written_in_one_packet_keep_their_parts_apart",
     ),
     guard(
+        "a-row-is-made-after-what-named-another",
+        HALVED,
+        "api/push_waves.py",
+        "            number = max(number, *(named[k] for k in own))",
+        "            pass",
+        "tests/api/sync/test_push_together.py::test_what_is_applied_together_comes_to_the_same_as_in_turn",
+    ),
+    guard(
         "a-number-of-a-client-stands-for-no-new-row",
         HALVED,
         "api/push_writes.py",

@@ -16,7 +16,6 @@ from typing import Any
 from asyncmy.converters import escape_item
 
 from api.db_errors import DataRefused
-from api.new_ids import NewId
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +26,17 @@ class Variable:
     """
 
     name: str
-    offset: int = 0
+    offset: int
 
 
-_TYPES = (str, bytes, int, float, Decimal, dt.date, dt.time, dt.timedelta)
+_TYPES = (str, bytes, float, Decimal, dt.date, dt.time, dt.timedelta)
 
 
 def statement_text(sql: str, params: Sequence[Any]) -> str:
     """Return SQL with its parameters in the place of each `%s`.
 
-    Raises TypeError for what is no value: a list or dict of a client's would become SQL of its own, and what stands for the id of a
-    new row is the number of none; DataRefused for broken text.
+    Raises TypeError for what is no value: a list or dict of a client's would become SQL of its own, and a number of a class of its
+    own may only stand for one (`api.new_ids`); DataRefused for broken text.
     """
     return sql % tuple([_literal(value) for value in params]) if params else sql
 
@@ -68,10 +67,10 @@ def _literal(value: Any) -> str:
 
 
 def _rare(value: Any) -> str:
-    """Decimals, times, floats, and values of classes derived from the usual ones."""
+    """Decimals, times, floats, variables, and texts of classes derived from `str`."""
     if isinstance(value, Variable):
         return f"@{value.name}+{value.offset}"
-    if not isinstance(value, _TYPES) or type(value) is NewId:
+    if not isinstance(value, _TYPES):
         raise TypeError(f"not a statement parameter: {type(value).__name__}")
     if isinstance(value, str):
         return _literal(str(value))

@@ -27,12 +27,9 @@ Key = tuple[int, str]
 Update = Callable[[Deliveries], Deliveries]
 
 _LOCK = "SELECT company_id, device_id, state FROM sync_deliveries WHERE (company_id, device_id) IN ({keys}) FOR UPDATE"
-_REPLACE = "UPDATE sync_deliveries SET state = %s WHERE company_id = %s AND device_id = %s AND state = %s"
-_REPLACE_PULLED = """
-UPDATE sync_deliveries SET state = %s, last_pull_at = CURRENT_TIMESTAMP(6) WHERE company_id = %s AND device_id = %s AND state = %s
-"""
 # In strict mode NULL is an error in a column that is NOT NULL, and a statement that ends in one has changed nothing.
-_REPLACE_OR_FAIL = "UPDATE sync_deliveries SET state = IF(state = %s, %s, NULL) WHERE company_id = %s AND device_id = %s"
+_REPLACE = "UPDATE sync_deliveries SET state = IF(state = %s, %s, NULL){pulled} WHERE company_id = %s AND device_id = %s"
+_PULLED = ", last_pull_at = CURRENT_TIMESTAMP(6)"
 # A row of values has the connection's collation, by which nothing would be found in the table's key.
 _REPLACE_MANY = """
 UPDATE (VALUES {rows}) AS k (company_id, device_id, known, new, is_pull) STRAIGHT_JOIN sync_deliveries d
@@ -117,15 +114,19 @@ class DeliveryStore:
         if len({row[:2] for row in rows}) < len(part):
             return False
         async with self._database.read() as session:
-            if len(rows) == 1:
-                company_id, device_id, known, new, is_pull = rows[0]
-                sql = _REPLACE_PULLED if is_pull else _REPLACE
-                return (await session.execute(sql, (new, company_id, device_id, known))).rows == 1
-            sql = _REPLACE_MANY.format(rows=", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows))
             try:
-                return (await session.execute(sql, [value for row in rows for value in row])).rows == len(rows)
+                return (await session.execute(*_replacing(rows))).rows == len(rows)
             except (DataRefused, DeadlockFound, LockWaitTimeout):
                 return False
+
+
+def _replacing(rows: list[tuple[int, str, str, str, bool]]) -> Statement:
+    """What replaces states; of each company, device, the known one, the new one, and whether a pull makes it."""
+    if len(rows) == 1:
+        company_id, device_id, known, new, is_pull = rows[0]
+        return _REPLACE.format(pulled=_PULLED if is_pull else ""), (known, new, company_id, device_id)
+    marks = ", ".join("ROW(%s, %s, %s, %s, %s)" for _ in rows)
+    return _REPLACE_MANY.format(rows=marks), [value for row in rows for value in row]
 
 
 @lru_cache(maxsize=STATES_MAX)
@@ -136,7 +137,7 @@ def decoded(state: bytes | None) -> Deliveries:
 
 def replace_deliveries(company_id: int, device_id: str, known: str, new: Deliveries) -> Statement:
     """Return what stores a state in the place of `known`, as that was read: a guard of the transaction (`Session.put_guard`)."""
-    return _REPLACE_OR_FAIL, (known, encode(new), company_id, device_id)
+    return _replacing([(company_id, device_id, known, encode(new), False)])
 
 
 def seen_by(scope: Scope, deliveries: Deliveries) -> Deliveries:

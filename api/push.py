@@ -175,7 +175,7 @@ async def _clock_lead_us(session: Session, push: PushRequest, arrived_us: int, k
 
 
 def _read_given(session: Session, scope: Scope, push: PushRequest) -> Statement:
-    """What the device was given; locked where a pull of it was recorded while the push was under way the time before."""
+    """What the device was given; locked where the push is tried again: a pull of it may have been recorded the time before."""
     lock = "FOR UPDATE OF d" if session.attempt > 1 else ""
     return _READ_GIVEN.format(lock=lock), (scope.company_id, push.device_id) * 2
 

@@ -18,7 +18,6 @@ from api.push_earlier import is_first_sent, without_writer
 from api.push_edit import edit_row
 from api.push_request import PushedChange
 from api.push_rows import Row
-from api.push_writes import InTurn
 from api.verdicts import Refused, Status, Verdict, refusal
 from api.writes import insert_row, insert_rows
 from schema.tables import Table
@@ -93,21 +92,15 @@ async def _prepare(context: PushContext, table: Table, change: PushedChange) -> 
 
 
 async def _write(context: PushContext, table: Table, new: Sequence[NewRow]) -> list[Verdict]:
-    """Write all at once; where one of them is refused the statement had no effect, and they are written one by one.
-
-    Raises InTurn instead where they are part of more that is applied at once: another may come first then.
-    """
+    """Write all at once; where one of them is refused the statement had no effect, and they are written one by one."""
     if not new:
         return []
     try:
         if len(new) > 1:
-            values = [row.cleaned.values for row in new]
-            (ids,) = await insert_rows(context.session, context.scope.company_id, [(table, values)])
+            ids = await insert_rows(context.session, table, context.scope.company_id, [row.cleaned.values for row in new])
         else:
             ids = [await insert_row(context.session, table, context.scope.company_id, new[0].cleaned.values)]
     except (DuplicateKey, ForeignKeyFailed, DataRefused) as problem:
-        if context.writes.is_held:
-            raise InTurn from problem
         if len(new) > 1:
             return [verdict for row in new for verdict in await _write(context, table, [row])]
         return [refusal(new[0].change, await translated(context, table, new[0].cleaned.values, problem))]

@@ -90,9 +90,8 @@ class PushRows:
             return
         for number, before in enumerate(self._undo):
             table, key = before.table, (before.table, before.record_id)
-            for values in (self._rows[table].get(before.record_id), self._said.get(key), self._first_said.get(key)):
-                settle(table, values, ids)
-            for values in (before.row, before.said, before.first_said):
+            now = (self._rows[table].get(before.record_id), self._said.get(key), self._first_said.get(key))
+            for values in (*now, before.row, before.said, before.first_said):
                 settle(table, values, ids)
             if type(before.record_id) is NewId:
                 record_id = ids[before.record_id]

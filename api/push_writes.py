@@ -56,11 +56,6 @@ class PushWrites:
         """Of each new row the name, and how far its id is above it."""
         self._ids: dict[int, int] = {}
 
-    @property
-    def is_held(self) -> bool:
-        """Whether many changes are under way at once, of which none may be refused by MySQL."""
-        return self._is_held
-
     def hold(self) -> None:
         """Hold back from here on."""
         self._is_held = True

@@ -117,20 +117,15 @@ async def insert_row(session: Session, table: Table, company_id: int, values: Ma
     return (await session.execute(sql, tuple(params.values()))).last_id
 
 
-async def insert_rows(
-    session: Session, company_id: int, new: Sequence[tuple[Table, Sequence[Mapping[str, Any]]]]
-) -> list[list[int]]:
-    """Insert rows, a statement for each table, all in one packet, with defaults for absent columns; return their ids in order.
+async def insert_rows(session: Session, table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert rows by one statement, with defaults for absent columns; return their ids in order. Raises as `insert_row`.
 
-    Raises as `insert_row`; what came before the refused statement is written then.
+    The caller has asked for the session's `id_step`.
     Source: MySQL manual, "AUTO_INCREMENT Handling in InnoDB": the values of a simple insert follow one another.
     """
-    outcomes = await session.run(*(inserting_rows(table, company_id, rows) for table, rows in new))
-    if session.id_step is None:
-        step = await session.fetch_one("SELECT @@SESSION.auto_increment_increment")
-        session.id_step = step[0] if step else 1
-    firsts = (outcome.result.last_id for outcome in outcomes)
-    return [[first + number * session.id_step for number in range(len(rows))] for first, (_, rows) in zip(firsts, new, strict=True)]
+    assert session.id_step is not None
+    first = (await session.execute(*inserting_rows(table, company_id, rows))).last_id
+    return [first + number * session.id_step for number in range(len(rows))]
 
 
 def inserting_rows(table: Table, company_id: int, rows: Sequence[Mapping[str, Any]]) -> Statement:

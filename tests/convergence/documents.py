@@ -64,8 +64,10 @@ def void(phone: Phone, rng: Random) -> str:
         side, amount = ("credit", entry["debit"]) if float(entry["debit"]) else ("debit", entry["credit"])
         against = _entry(entry["account_id"], transaction, day, side, amount)
         made.append(phone.insert("account_transactions", group=group, **against, description=word(rng)))
+    entries = frozenset(("account_transactions", local_id) for local_id in made)
+    phone.voids.append(entries)
     if sum(float(row["debit"]) - float(row["credit"]) for row in rows):  # the phone deleted one of them
-        phone.spoiled.update(("account_transactions", local_id) for local_id in made)
+        phone.spoiled.update(entries)
     return f"voids {invoice_id}: {made}"
 
 

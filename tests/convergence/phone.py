@@ -55,7 +55,8 @@ class Witness(Protocol):
 class Phone(Device):
     """A device of either habit. `name` is for people; a naive one has no `install_id`. `wants` goes with each pull.
 
-    `role` and `tables` (None: all) are what its user and it may, as things are; `spoiled` are local ids of wrong documents.
+    `role` and `tables` (None: all) are what its user and it may, as things are; `spoiled` are local ids of wrong documents, `voids`
+    those of the entries that void one invoice, each time.
     """
 
     name: str = ""
@@ -66,6 +67,7 @@ class Phone(Device):
     tables: frozenset[str] | None = None
     is_read_only: bool = False
     spoiled: set[LocalKey] = field(default_factory=set)
+    voids: list[frozenset[LocalKey]] = field(default_factory=list)
     needs_pull: bool = False
     _steps_left: int | None = None
 
@@ -88,6 +90,11 @@ class Phone(Device):
             return f"{lost}"
         finally:
             self._steps_left = None
+
+    def torn_voids(self) -> set[LocalKey]:
+        """Entries of voids that went in parts of which one was refused for good, with the invoice: the others alone never balance."""
+        refused = {(change["table"], change.get("local_id", "")) for _, change in self.store.refused.listed()}
+        return {key for entries in self.voids if entries & refused for key in entries}
 
     def push_fields(self) -> dict[str, Any]:
         more = super().push_fields()

@@ -1,13 +1,17 @@
 """Tells the API's workers about a new head through Redis: a hint that may get lost, and that never delays an append.
 
-The witness goes with it (`cdc/witness.py`): Redis is one of the places outside MySQL that know how far the change log came.
+The witness follows it (`cdc/witness.py`): Redis is one of the places outside MySQL that know how far the change log came. Neither
+waits for an answer of Redis: the answers are read before the next command, when they are long there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from schema.hints import Hint, head_channel
 from schema.logs import get_logger
@@ -29,24 +33,24 @@ class Announcer:
         self._silent_until = 0.0
         timeout = settings.redis_timeout_ms / 1000
         self._redis = (
-            redis.Redis.from_url(settings.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout)
+            redis.Redis.from_url(
+                settings.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
+            )
             if settings.redis_url
             else None
         )
+        self._line: Any = self._redis.connection_pool.make_connection() if self._redis is not None else None
+        """For what is sent with each append: a pipeline of the client takes longer than Redis does."""
+        self._unread = 0
 
-    def publish(self, now: float, *, old_head: int, new_head: int, companies: Iterable[int], witness: bytes) -> None:
-        """Send the hint and keep the witness; `now` is monotonic seconds. Never raises for a Redis that is away."""
-        if self._redis is None or now < self._silent_until:
-            return
+    def publish(self, now: float, *, old_head: int, new_head: int, companies: Iterable[int]) -> None:
+        """Send the hint; `now` is monotonic seconds. Never raises for a Redis that is away."""
         message = Hint(old_head, new_head, tuple(sorted(companies))).encoded()
-        try:
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.set(self._witness_key, witness)
-            pipeline.publish(self._channel, message)
-            pipeline.execute()
-        except redis.RedisError as problem:
-            self._silent_until = now + SILENCE_SECONDS
-            log.warning("announce_failed", error=type(problem).__name__)
+        self._send(now, "PUBLISH", self._channel, message)
+
+    def keep_witness(self, now: float, witness: bytes) -> None:
+        """Have Redis keep the witness of an append, as `publish` does."""
+        self._send(now, "SET", self._witness_key, witness)
 
     def read_witness(self) -> bytes | None:
         """Return the witness that Redis keeps; None where it keeps none, or is away."""
@@ -66,6 +70,37 @@ class Announcer:
             return False
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections, once Redis has done what was sent."""
+        if self._line is not None:
+            self._read_answers()
+            self._line.disconnect()
         if self._redis is not None:
             self._redis.close()
+
+    def _send(self, now: float, *command: str | bytes) -> None:
+        if self._line is None or now < self._silent_until:
+            return
+        self._read_answers()
+        try:
+            self._line.connect()  # where it is not
+            self._line.send_command(*command)
+            self._unread += 1
+        except redis.RedisError as problem:
+            self._silent_until = now + SILENCE_SECONDS
+            self._note_failure(problem)
+
+    def _read_answers(self) -> None:
+        """Read the answers to what was sent before. A connection that broke since then is opened anew by whatever is sent next."""
+        try:
+            while self._unread:
+                self._line.read_response()
+                self._unread -= 1
+            if self._line.is_connected and self._line.can_read():  # nothing is due: it is the end of the connection
+                self._line.disconnect()
+        except redis.RedisError as problem:
+            self._note_failure(problem)
+
+    def _note_failure(self, problem: redis.RedisError) -> None:
+        self._line.disconnect()
+        self._unread = 0
+        log.warning("announce_failed", error=type(problem).__name__)

@@ -206,7 +206,8 @@ class Tailer:
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         if after.head == before.head:
             return
-        now_us = time.time_ns() // 1000
+        now, now_us = time.monotonic(), time.time_ns() // 1000
+        self._announcer.publish(now, old_head=before.head, new_head=after.head, companies=companies_of(batch))
         log.info(
             "appended",
             changes=after.head - before.head,
@@ -215,9 +216,7 @@ class Tailer:
             gtid=str(batch[-1].gtid),
             lag_ms=max(0, now_us - batch[-1].commit_time_us) // 1000,
         )
-        witness = self._witness.note(after, batch[-1].commit_time_us)
-        heads = {"old_head": before.head, "new_head": after.head}
-        self._announcer.publish(time.monotonic(), **heads, companies=companies_of(batch), witness=witness)
+        self._announcer.keep_witness(now, self._witness.note(after, batch[-1].commit_time_us))
 
     def _back_off(self, problem: Retry) -> None:
         seconds = max(self._backoff_seconds, CONFLICT_SECONDS if problem.code == "server_id_conflict" else 0)

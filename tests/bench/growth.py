@@ -1,7 +1,7 @@
 """What a pull costs when the change log is long: a delta with 50 times the rows in it, a first pull with 1,000 times the changes.
 
-CPU of all servers for the same answer is what is compared; the wall beside it depends on what else the machine does. Each figure has
-a MySQL of its own, so that the disk holds one of the two logs at a time: 700 bytes a change, 36 GB for the longer one at full size.
+CPU of all servers for the same answer is what is compared; the wall beside it depends on what else the machine does. Each figure
+has a MySQL of its own, so that the disk holds one of the two logs at a time: 700 bytes a change, 36 GB for the longer one.
 """
 
 from __future__ import annotations

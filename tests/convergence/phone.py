@@ -92,7 +92,7 @@ class Phone(Device):
             self._steps_left = None
 
     def torn_voids(self) -> set[LocalKey]:
-        """Entries of voids that went in parts of which one was refused for good, with the invoice: the others alone never balance."""
+        """Entries of voids that went in parts, one of which was refused for good with the invoice: the others never balance."""
         refused = {(change["table"], change.get("local_id", "")) for _, change in self.store.refused.listed()}
         return {key for entries in self.voids if entries & refused for key in entries}
 

@@ -29,6 +29,7 @@ POINTS: dict[str, tuple[str, str, bool]] = {
     "a part of a large transaction": ("cdc.log", "LargeTx.append_part", True),
     "before a large transaction shows": ("cdc.log", "LargeTx.finish", False),
     "before the announcement": ("cdc.announce", "Announcer.publish", False),
+    "before the witness is kept": ("cdc.announce", "Announcer.keep_witness", False),
 }
 """Module, function or method, and whether the process dies after it (else before)."""
 EARLY = ("before the lease", "after the lease", "before the trim", "before the stream")

@@ -7,7 +7,9 @@ half tried so, down to one group, whose changes are applied one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -150,11 +152,11 @@ def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict],
     `made`: the records that the group had made, which are not there any more.
     """
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
-    if own is not None and (own.status.is_refusal or (_had_no_effect(own) and _is_here(context, own))):
-        details = {n: v for n, v in own.details.items() if n != "other_id" or (change.table, v) not in made}
+    if own is not None and (own.status.is_refusal or _had_no_effect(context, own, verdicts)):
+        own = _without_made(own, made)
         if (change.table, own.record_id) in made:
-            return replace(own, status=Status.REJECTED, record_id=None, is_told=False, is_change=False, details=details)
-        return replace(own, is_change=False, details=details)
+            return replace(own, status=Status.REJECTED, record_id=None, is_told=False, is_change=False)
+        return replace(own, is_told=own.is_told or _is_altered(own, verdicts), is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
@@ -162,8 +164,39 @@ def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict],
     return refusal(change, refused, record_id=record_id)
 
 
-def _had_no_effect(verdict: Verdict) -> bool:
-    return verdict.status in (Status.NOOP, Status.DUPLICATE)
+def _without_made(verdict: Verdict, made: Collection[Key]) -> Verdict:
+    """A verdict that names no record of `made`, neither in its details nor in its values: these are as they were sent then."""
+    name = verdict.change.table
+    references = TABLES[name].references if name in TABLES else {}
+
+    def names_made(row: Mapping[str, Any] | None) -> bool:
+        told = ((target, row.get(column)) for column, target in references.items()) if row is not None else ()
+        return any(isinstance(record_id, int) and (target, record_id) in made for target, record_id in told)
+
+    return replace(
+        verdict,
+        details={n: v for n, v in verdict.details.items() if n != "other_id" or (name, v) not in made},
+        values=verdict.change.data if names_made(verdict.values) else verdict.values,
+        base=None if names_made(verdict.base) else verdict.base,
+    )
+
+
+def _had_no_effect(context: PushContext, verdict: Verdict, verdicts: Iterable[Verdict]) -> bool:
+    """Whether a change came to nothing, and not only because of what its group had done to the record before.
+
+    An INSERT that made its record before stays one, whatever has become of the record; any other was judged as an edit, by a base.
+    """
+    if verdict.status not in (Status.NOOP, Status.DUPLICATE) or not _is_here(context, verdict):
+        return False
+    is_first_try_again = verdict.status is Status.DUPLICATE and verdict.base is None
+    return is_first_try_again or not _is_altered(verdict, verdicts)
+
+
+def _is_altered(verdict: Verdict, verdicts: Iterable[Verdict]) -> bool:
+    """Whether a change before this one, of these verdicts, wrote its record."""
+    key = (verdict.change.table, verdict.record_id)
+    before = takewhile(lambda other: other.change is not verdict.change, verdicts)
+    return any(other.is_change and (other.change.table, other.record_id) == key for other in before)
 
 
 def _is_here(context: PushContext, verdict: Verdict) -> bool:

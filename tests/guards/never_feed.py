@@ -239,6 +239,22 @@ HALVED_DOCUMENTS = (
         f"{GROUPS}_a_refused_edit_of_a_row_that_its_own_group_made_names_no_record",
     ),
     guard(
+        "what-came-to-nothing-by-an-undone-group-is-refused",
+        HALVED,
+        "api/push_groups.py",
+        "    return is_first_try_again or not _is_altered(verdict, verdicts)",
+        "    return True",
+        f"{GROUPS}_an_edit_that_came_to_nothing_only_because_of_its_undone_group_is_refused_with_it",
+    ),
+    guard(
+        "no-id-of-an-undone-row-is-kept",
+        HALVED,
+        "api/push_groups.py",
+        "        values=verdict.change.data if names_made(verdict.values) else verdict.values,",
+        "        values=verdict.values,",
+        f"{GROUPS}_an_edit_of_the_group_that_is_the_one_refused_keeps_no_id_of_an_undone_row",
+    ),
+    guard(
         "rows-that-are-held-back-refer-to-what-mysql-made",
         HALVED,
         "api/db_text.py",

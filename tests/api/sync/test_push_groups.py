@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import Any
 
+import orjson
 import pytest
 
 from api import push as push_module
@@ -225,6 +226,47 @@ async def test_a_refused_group_leaves_existing_rows_as_they_were_and_tells_them(
             assert (result["status"], result["record_id"]) == ("conflict", ids[name]), "there is a row to fall back on"
             assert result["server_data"]["phone"] is None and result["server_deleted"] is False
     assert {row["phone"] for row in Oracle(admin).table("parties", owner.company_id).values()} == {None}
+
+
+async def test_an_edit_that_came_to_nothing_only_because_of_its_own_undone_group_is_refused_with_it(
+    api: Api, admin: SqlClient
+) -> None:
+    owner, (line, _) = await shop(api)
+    ids = (await line.push(insert("parties", "a", name="Ann"), insert("products", "p", name="Tea")))["id_mappings"]
+    together = {"group": "g"}
+    answer = await line.push(
+        update("parties", ids["a"], name="Ann", more=together),
+        update("parties", ids["a"], phone="1", more=together),
+        update("parties", ids["a"], phone="1", more=together),
+        insert("item_categories", "c", name="C", more=together),
+        update("products", ids["p"], category_id="c", more=together),
+        update("products", ids["p"], category_id="c", more=together),
+        insert("parties", "bad", name=None, more=together),
+    )
+    anyway, *refused = answer["results"][:3]
+    assert anyway["status"] == "noop", "so it stands on the server"
+    for result in (*refused, *answer["results"][4:6]):
+        assert (result["status"], result["code"]) == ("conflict", "group_refused"), "the server has nothing of it"
+        assert not result["server_data"].get("phone") and not result["server_data"].get("category_id")
+    kept = admin.rows("SELECT base, client FROM sync_conflicts WHERE company_id = %s AND table_name = 'products'", owner.company_id)
+    assert [orjson.loads(client) for _, client in kept] == [{"id": ids["p"], "category_id": "c"}] * 2
+    pushed = admin.rows("SELECT payload FROM sync_pushed WHERE company_id = %s AND table_name = 'products'", owner.company_id)
+    assert {orjson.loads(payload).get("category_id") for (payload,) in pushed} == {None, "c"}, "no id of a row that is not there"
+
+
+async def test_an_edit_of_the_group_that_is_the_one_refused_keeps_no_id_of_an_undone_row(api: Api, admin: SqlClient) -> None:
+    owner, (line, other) = await shop(api)
+    draft = insert("transactions", "t", type="sale", date="2026-02-03", total_amount="0.00", is_posted=False)
+    ids = (await line.push(draft))["id_mappings"]
+    cursor = await drained(other)
+    await line.push(update("transactions", ids["t"], description="Theirs"))
+    answer = await other.push(
+        insert("parties", "c", name="Cy", more={"group": "g"}),
+        update("transactions", ids["t"], party_id="c", more={"group": "g", "base_version": cursor}),
+    )
+    assert [result["status"] for result in answer["results"]] == ["rejected", "conflict"]
+    ((client,),) = admin.rows("SELECT client FROM sync_conflicts WHERE company_id = %s AND code = 'changed'", owner.company_id)
+    assert orjson.loads(client)["party_id"] == "c"
 
 
 async def test_an_insert_that_was_stored_before_stays_mapped_when_its_group_is_refused(api: Api) -> None:

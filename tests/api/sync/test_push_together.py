@@ -273,12 +273,22 @@ NAMED_BEFORE_IT_IS_MADE: list[tuple[Op, str | None]] = [
 """The first category is refused with its group, so both edits name nothing. What comes after it is tried together once more."""
 
 
+NOTHING_BUT_BY_AN_UNDONE_GROUP: list[tuple[Op, str | None]] = [
+    (("categorised", 3, 4), None),
+    (("category", 4), "g2"),
+    (("categorised", 3, 4), "g2"),
+    (("sku", 0, "S0"), "g2"),
+]
+"""The second edit comes to nothing only because the first one, which is undone with it, had set the same."""
+
+
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(_OPS, st.sampled_from((None, None, None, "g1", "g2"))), min_size=1, max_size=10),
     st.randoms(use_true_random=False),
 )
 @example(ops=NAMED_BEFORE_IT_IS_MADE, rng=Random(0))
+@example(ops=NOTHING_BUT_BY_AN_UNDONE_GROUP, rng=Random(0))
 async def test_what_is_applied_together_comes_to_the_same_as_in_turn(
     books: Books, ops: list[tuple[Op, str | None]], rng: Any
 ) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Any
+from itertools import repeat
+from typing import Any, Final
 
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
@@ -28,6 +29,8 @@ STATEMENT_CHARACTERS_MAX = 64 * 1024
 """Of statements that are longer only the beginning is kept: they are for people, and their rows are in the change log."""
 
 Row = Mapping[str, Any]
+_new: Final = tuple.__new__
+"""Mapped, a third of the time of a comprehension."""
 
 
 def is_wanted(_schema: str, table: str) -> bool:
@@ -123,7 +126,7 @@ class TxBuilder:
     def _entries(self) -> tuple[Entry, ...]:
         """Join the n-th change of a record with the n-th pushed change of it; with none left, it is nobody's exact own."""
         if not self._pushed:
-            return tuple([tuple.__new__(Entry, (change, None, None)) for change in self.changes])
+            return tuple(map(_new, repeat(Entry), zip(self.changes, repeat(None), repeat(None))))
         return tuple(map(self._entry, self.changes))
 
     def _entry(self, change: RecordChange) -> Entry:

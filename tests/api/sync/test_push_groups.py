@@ -228,9 +228,7 @@ async def test_a_refused_group_leaves_existing_rows_as_they_were_and_tells_them(
     assert {row["phone"] for row in Oracle(admin).table("parties", owner.company_id).values()} == {None}
 
 
-async def test_an_edit_that_came_to_nothing_only_because_of_its_own_undone_group_is_refused_with_it(
-    api: Api, admin: SqlClient
-) -> None:
+async def test_an_edit_that_came_to_nothing_only_because_of_its_undone_group_is_refused_with_it(api: Api, admin: SqlClient) -> None:
     owner, (line, _) = await shop(api)
     ids = (await line.push(insert("parties", "a", name="Ann"), insert("products", "p", name="Tea")))["id_mappings"]
     together = {"group": "g"}

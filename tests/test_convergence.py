@@ -1,8 +1,8 @@
 """Devices of both habits, plain SQL, people at desks, and all that goes wrong on the way: at rest they hold the server's rows.
 
-Each seed is a short random run (`tests.convergence.script`), checked against plain SELECTs (`tests.convergence.checks`). The 300
-seeds of the suite, half of them here, are the first of many: `python -m tests.convergence --seeds 1000 --from 300` runs more,
-`--seed 17` replays one.
+Each seed is a short random run (`tests.convergence.script`), checked against plain SELECTs (`tests.convergence.checks`). The seeds
+of the suite, half of them here, are the first of many: `python -m tests.convergence --seeds 1000 --from 300` runs more, `--seed 17`
+replays one.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ load next to nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from typing import Generic, TypeVar
 
 from api.db import Database, Session
 
 KEYS_PER_QUERY_MAX = 200
+QUIET_ROUNDS = 2
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -41,6 +42,7 @@ class Batch(Generic[K, V]):
 
     async def _read_all(self) -> None:
         while self._queue:
+            await come_together(self._queue, KEYS_PER_QUERY_MAX)
             part, self._queue = self._queue[:KEYS_PER_QUERY_MAX], self._queue[KEYS_PER_QUERY_MAX:]
             try:
                 async with self._database.read() as session:
@@ -53,3 +55,16 @@ class Batch(Generic[K, V]):
                 for (_, future), answer in zip(part, answers, strict=True):
                     if not future.done():
                         future.set_result(answer)
+
+
+async def come_together(queue: Sized, most: int) -> None:
+    """Let the requests that have arrived already add to a queue, until none does for two rounds of the loop, or it has `most`.
+
+    A request takes some rounds from its bytes to its question. For one alone they cost nothing that shows; of many, three times as
+    many share a statement as come while the one before is under way.
+    """
+    quiet = 0
+    while quiet < QUIET_ROUNDS and len(queue) < most:
+        before = len(queue)
+        await asyncio.sleep(0)
+        quiet = quiet + 1 if len(queue) == before else 0

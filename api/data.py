@@ -104,7 +104,7 @@ async def _create(request: web.Request, table: Table) -> web.Response:
 
     origin_id, record_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
     await _written(request, table, origin_id)
-    return await _answer(request, table, scope, record_id, status=201, ignored=cleaned.ignored)
+    return await _answer(request, table, scope, record_id, status=201, ignored=cleaned.ignored, is_written=True)
 
 
 async def _create_company(request: web.Request, table: Table) -> web.Response:
@@ -125,7 +125,7 @@ async def _create_company(request: web.Request, table: Table) -> web.Response:
     origin_id, company_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
     await _written(request, table, origin_id)
     scope = await scope_of(request, identity, company_id)
-    return await _answer(request, table, scope, company_id, status=201, ignored=cleaned.ignored)
+    return await _answer(request, table, scope, company_id, status=201, ignored=cleaned.ignored, is_written=True)
 
 
 async def _change(request: web.Request, table: Table) -> web.Response:
@@ -138,7 +138,7 @@ async def _change(request: web.Request, table: Table) -> web.Response:
         return await writer.update(session, record_id, cleaned.values, if_match)
 
     await _written(request, table, await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max))
-    return await _answer(request, table, scope, record_id, ignored=cleaned.ignored, include_deleted=True)
+    return await _answer(request, table, scope, record_id, ignored=cleaned.ignored, is_written=True)
 
 
 async def _delete(request: web.Request, table: Table) -> web.Response:
@@ -152,7 +152,7 @@ async def _delete(request: web.Request, table: Table) -> web.Response:
         return await writer.delete(session, record_id, if_match)
 
     await _written(request, table, await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max))
-    return await _answer(request, table, scope, record_id, include_deleted=True)
+    return await _answer(request, table, scope, record_id, is_written=True)
 
 
 async def _scope(request: web.Request, table: Table, *, writes: bool = False) -> Scope:
@@ -187,9 +187,16 @@ async def _answer(
     status: int = 200,
     ignored: list[str] | None = None,
     include_deleted: bool = False,
+    is_written: bool = False,
 ) -> web.Response:
+    """The record as it stands. One that was just written may be gone again: that is told by its id alone, and is no failure."""
     async with request.app[DATABASE].read() as session:
-        row, version = await read_record(session, table, scope, record_id, include_deleted=include_deleted)
+        try:
+            row, version = await read_record(session, table, scope, record_id, include_deleted=include_deleted or is_written)
+        except SyncError as problem:
+            if not is_written or problem.status != 404:
+                raise
+            row, version = {"id": record_id}, None
     body: dict[str, Any] = {"success": True, "data": row, "version": version}
     if ignored is not None:
         body["ignored"] = ignored

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api import data, settling
 from tests.api.conftest import Api
 from tests.api.rows import VALUES, create, create_all, hire
 from tests.sql_client import SqlClient
@@ -280,3 +281,24 @@ async def test_two_changes_at_once_with_if_match_let_one_through(api: Api, admin
         *(ann.patch(f"/api/parties/{row['id']}", {"phone": str(number)}, headers=headers) for number in range(6))
     )
     assert sorted(reply.status for reply in replies) == [200, *[412] * 5]
+
+
+@pytest.mark.parametrize("how", ["UPDATE parties SET deleted_at = NOW(6)", "DELETE FROM parties"])
+async def test_a_record_that_goes_right_after_it_was_written_was_written_all_the_same(
+    api: Api, admin: SqlClient, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Somebody's plain SQL comes between the COMMIT and the read for the answer: 404 would say that there was nothing to write."""
+    owner = await api.register()
+    kept = (await owner.post("/api/parties", {"name": "Ann"})).body["data"]["id"]
+    settle = settling.settle
+
+    async def goes(request: Any, origin_id: int) -> Any:
+        passed = await settle(request, origin_id)
+        admin.run(f"{how} WHERE company_id = {owner.company_id}")
+        return passed
+
+    monkeypatch.setattr(data, "settle", goes)
+    changed = await owner.ask("PATCH", f"/api/parties/{kept}", {"phone": "1"})
+    assert (changed.status, changed.body["data"]["id"]) == (200, kept)
+    made = await owner.post("/api/parties", {"name": "Bob"})
+    assert made.status == 201 and made.body["data"]["id"] > kept

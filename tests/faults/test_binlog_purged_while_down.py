@@ -15,6 +15,7 @@ from tests.api.tills import drained, open_api, shop
 from tests.cli.commands import run, run_json
 from tests.cli.test_tail import ended
 from tests.device import Device
+from tests.faults.waiting import purge_binlogs
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
@@ -25,8 +26,7 @@ def purge_unread(sql: SqlClient, company: int) -> None:
     """Commit rows that nobody reads, and purge the binlogs that hold them."""
     for number in range(3):
         sql.run(f"INSERT INTO parties (company_id, name) VALUES ({company}, 'unread {number}')")
-    sql.run("FLUSH BINARY LOGS")
-    sql.run(f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
+    purge_binlogs(sql)
 
 
 async def test_the_operator_passes_over_the_gap_and_every_device_goes_on(stack: Stack, machine: MySQLServer) -> None:

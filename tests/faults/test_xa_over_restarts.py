@@ -12,6 +12,7 @@ import pytest
 
 from cli.embedded import MySQLServer
 from tests.cdc.test_tailer import HALTED, operations
+from tests.faults.waiting import purge_binlogs
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
 
@@ -78,8 +79,7 @@ def test_a_purged_prepare_halts_while_its_outcome_is_open(stack: Stack, server: 
         prepare(database, "waiting", company)
         sql.wait_for_tailer(CATCH_UP_SECONDS)
         child.stop()
-        sql.run("FLUSH BINARY LOGS")
-        sql.run(f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
+        purge_binlogs(sql)
         child = stack.spawn("tail", environ=database.environ)
         assert child.wait(CATCH_UP_SECONDS) == HALTED and "binlog_purged" in child.output()
         sql.run("XA COMMIT 'waiting'")

@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from tests.sql_client import SqlClient
+
 WAIT_SECONDS = 60
 
 
@@ -24,3 +26,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def purge_binlogs(sql: SqlClient) -> None:
+    """Leave the newest binlog file. MySQL passes over one that a dump still reads, that of a tailer that has just ended too."""
+    sql.run("FLUSH BINARY LOGS")
+
+    def is_purged() -> bool:
+        sql.run(f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
+        return len(sql.rows("SHOW BINARY LOGS")) == 1
+
+    wait_until(is_purged)

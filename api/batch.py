@@ -7,7 +7,7 @@ load next to nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence, Sized
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from api.db import Database, Session
@@ -42,7 +42,7 @@ class Batch(Generic[K, V]):
 
     async def _read_all(self) -> None:
         while self._queue:
-            await come_together(self._queue, KEYS_PER_QUERY_MAX)
+            await self._come_together()
             part, self._queue = self._queue[:KEYS_PER_QUERY_MAX], self._queue[KEYS_PER_QUERY_MAX:]
             try:
                 async with self._database.read() as session:
@@ -56,15 +56,13 @@ class Batch(Generic[K, V]):
                     if not future.done():
                         future.set_result(answer)
 
+    async def _come_together(self) -> None:
+        """Let the requests that have arrived already ask too, until none does for some rounds of the loop.
 
-async def come_together(queue: Sized, most: int) -> None:
-    """Let the requests that have arrived already add to a queue, until none does for two rounds of the loop, or it has `most`.
-
-    A request takes some rounds from its bytes to its question. For one alone they cost nothing that shows; of many, three times as
-    many share a statement as come while the one before is under way.
-    """
-    quiet = 0
-    while quiet < QUIET_ROUNDS and len(queue) < most:
-        before = len(queue)
-        await asyncio.sleep(0)
-        quiet = quiet + 1 if len(queue) == before else 0
+        A request takes some rounds from its bytes to its question. For one alone they cost nothing that shows.
+        """
+        quiet = 0
+        while quiet < QUIET_ROUNDS and len(self._queue) < KEYS_PER_QUERY_MAX:
+            before = len(self._queue)
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._queue) == before else 0

@@ -152,11 +152,12 @@ def _undone(context: PushContext, change: PushedChange, verdicts: list[Verdict],
     `made`: the records that the group had made, which are not there any more.
     """
     own = next((verdict for verdict in verdicts if verdict.change is change), None)
-    if own is not None and (own.status.is_refusal or _had_no_effect(context, own, verdicts)):
+    is_altered = own is not None and _is_altered(own, verdicts)
+    if own is not None and (own.status.is_refusal or _had_no_effect(context, own, is_altered=is_altered)):
         own = _without_made(own, made)
         if (change.table, own.record_id) in made:
             return replace(own, status=Status.REJECTED, record_id=None, is_told=False, is_change=False)
-        return replace(own, is_told=own.is_told or _is_altered(own, verdicts), is_change=False)
+        return replace(own, is_told=own.is_told or is_altered, is_change=False)
     cause = next(verdict for verdict in verdicts if verdict.status.is_refusal)
     record_id = existing_id(context, change)
     message = f"not applied, since changes[{cause.change.seq}] of its group was refused: {cause.code}"
@@ -181,15 +182,15 @@ def _without_made(verdict: Verdict, made: Collection[Key]) -> Verdict:
     )
 
 
-def _had_no_effect(context: PushContext, verdict: Verdict, verdicts: Iterable[Verdict]) -> bool:
-    """Whether a change came to nothing, and not only because of what its group had done to the record before.
+def _had_no_effect(context: PushContext, verdict: Verdict, *, is_altered: bool) -> bool:
+    """Whether a change came to nothing, and not only because its group had altered the record before.
 
     An INSERT that made its record before stays one, whatever has become of the record; any other was judged as an edit, by a base.
     """
     if verdict.status not in (Status.NOOP, Status.DUPLICATE) or not _is_here(context, verdict):
         return False
     is_first_try_again = verdict.status is Status.DUPLICATE and verdict.base is None
-    return is_first_try_again or not _is_altered(verdict, verdicts)
+    return is_first_try_again or not is_altered
 
 
 def _is_altered(verdict: Verdict, verdicts: Iterable[Verdict]) -> bool:

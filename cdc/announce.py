@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from schema.hints import Hint, head_channel
 from schema.logs import get_logger
@@ -33,9 +31,7 @@ class Announcer:
         self._silent_until = 0.0
         timeout = settings.redis_timeout_ms / 1000
         self._redis = (
-            redis.Redis.from_url(
-                settings.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0)
-            )
+            redis.Redis.from_url(settings.redis_url, socket_timeout=timeout, socket_connect_timeout=timeout)
             if settings.redis_url
             else None
         )

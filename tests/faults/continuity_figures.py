@@ -28,6 +28,7 @@ from tests.cli.commands import run
 from tests.cli.test_tail import ended
 from tests.device import Device, Habit, Refused
 from tests.faults.machines import ask, executed, moved, pair, promote, put_back, take_backup, wait_for_replica
+from tests.faults.waiting import purge_binlogs
 from tests.oracle import Oracle, comparable_rows
 from tests.servers import Database, Stack
 from tests.sql_client import SqlClient
@@ -109,8 +110,7 @@ async def lose(it: Round, way: str, company: int, ahead: Device) -> None:
         with SqlClient(it.database.settings) as sql:
             it.write(sql, company, "unread")
             if way == "purge":
-                sql.run("FLUSH BINARY LOGS", f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
-                sql.run(f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
+                purge_binlogs(sql)
             else:
                 count = it.chance.randint(1, 400)
                 sql.run("RESET BINARY LOGS AND GTIDS", *(PARTY.format(company=company, name=f"regrown {n}") for n in range(count)))

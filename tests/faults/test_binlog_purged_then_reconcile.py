@@ -10,6 +10,7 @@ import json
 from tests.cdc.hidden import assert_log_is_the_tables
 from tests.cli.commands import run, run_json
 from tests.faults.reconciling import differences, reconciled, wait_for_end
+from tests.faults.waiting import purge_binlogs
 from tests.servers import Stack
 from tests.sql_client import SqlClient
 
@@ -25,10 +26,8 @@ def test_what_the_purged_binlogs_held_is_told_all_the_same(stack: Stack) -> None
             f"UPDATE parties SET name = 'edited since' WHERE id = {first}",
             f"DELETE FROM parties WHERE id = {first + 1}",
             f"INSERT INTO parties (company_id, name) VALUES ({company}, 'new')",
-            "FLUSH BINARY LOGS",
-            "PURGE BINARY LOGS BEFORE NOW()",
         )
-        sql.run("FLUSH BINARY LOGS", f"PURGE BINARY LOGS TO '{sql.rows('SHOW BINARY LOGS')[-1][0]}'")
+        purge_binlogs(sql)
         halted = stack.spawn("tail", environ=database.environ)
         wait_for_end(halted)
         halt = json.loads(sql.value("SELECT details FROM sync_audit WHERE action = 'halted'"))

@@ -242,7 +242,7 @@ HALVED_DOCUMENTS = (
         "what-came-to-nothing-by-an-undone-group-is-refused",
         HALVED,
         "api/push_groups.py",
-        "    return is_first_try_again or not _is_altered(verdict, verdicts)",
+        "    return is_first_try_again or not is_altered",
         "    return True",
         f"{GROUPS}_an_edit_that_came_to_nothing_only_because_of_its_undone_group_is_refused_with_it",
     ),

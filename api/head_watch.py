@@ -65,6 +65,10 @@ class HeadWatch:
                 if not future.done():
                     future.set_result(None)
 
+    def hinted_head(self, company_id: int) -> int:
+        """The head of the last hint that told of this company, 0 where none is known."""
+        return self._hints.get(company_id, 0)
+
     async def close(self) -> None:
         """End the watch."""
         for task in (self._listener, self._watcher):

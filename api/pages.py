@@ -104,6 +104,10 @@ class Pages:
         last = max(head.version, found.read_at.version)
         return found if found.page.has_more else replace(found, page=replace(found.page, last=last))
 
+    def read_ahead(self, company_id: int, head: int) -> None:
+        """Begin to read what a hint tells of, for a company of which something was asked for lately."""
+        self._recent.read_ahead(company_id, head)
+
     def _begin(self, key: Key, wanted: PageRequest, newest: int, encode: Encode) -> asyncio.Task[SharedPage]:
         task = self._reading[key] = asyncio.create_task(self._read(key, wanted, newest, encode))
         task.add_done_callback(_look_at)
@@ -112,6 +116,7 @@ class Pages:
     async def close(self) -> None:
         """Wait for what is under way."""
         await asyncio.gather(*self._reading.values(), return_exceptions=True)
+        await self._recent.close()
 
     async def _read(self, key: Key, wanted: PageRequest, newest: int, encode: Encode) -> SharedPage:
         try:

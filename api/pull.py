@@ -8,7 +8,6 @@ from aiohttp import web
 
 from api.auth import AUTH, authenticate, bearer_of
 from api.head_watch import HEADS
-from api.heads import LAG
 from api.keys import DRAINING, SETTINGS
 from api.pull_page import FoundPage, answer_page, find_page
 from api.pull_request import PullRequest, parse_pull
@@ -23,7 +22,6 @@ async def handle_pull(request: web.Request) -> web.Response:
     """Answer a page. Raises SyncError: 400, 401, 403, 410 `reset_required`, 413, 503."""
     identity = await authenticate(request)
     pull = parse_pull(await read_json_object(request), request.app[SETTINGS])
-    request.app[LAG].begin()
     scope = await scope_of(request, identity, pull.company_id, pull.device_id)
     found = await find_page(request.app, scope, pull)
     if pull.wait_seconds and found.is_empty:

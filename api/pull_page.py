@@ -16,6 +16,7 @@ from api.deliveries import Deliveries
 from api.delivery_store import DELIVERIES, Found, seen_by
 from api.elsewhere import pass_over_elsewhere, read_elsewhere
 from api.feed import FeedRow, Page, PageRequest, StateMoved, read_page
+from api.head_watch import HEADS
 from api.heads import LAG, Head, check_cursor, retention_reset
 from api.keys import FEED, SETTINGS
 from api.pages import PAGES, SharedPage
@@ -66,8 +67,10 @@ class FoundPage:
 async def find_page(app: web.Application, scope: Scope, pull: PullRequest, *, start: int | None = None) -> FoundPage:
     """Find the page as of one moment after the request came. `start`: where a stream goes on by itself.
 
-    Raises SyncError: 410 `reset_required`, 503.
+    What it is known to need is asked for at the same time. Raises SyncError: 410 `reset_required`, 503.
     """
+    app[LAG].begin()
+    app[PAGES].read_ahead(scope.company_id, app[HEADS].hinted_head(scope.company_id))
     for _ in range(ATTEMPTS):
         with suppress(StateMoved):
             return await _find_page(app, scope, pull, start)

@@ -4,6 +4,8 @@ It begins with a page that went up to the head, and is brought to the head of ea
 meanwhile is read once for all devices. A page from here may be of a later moment than its request asked for, never of an earlier
 one.
 
+Where a hint tells of something newer, that is read while the request that will need it still asks how its device stands.
+
 It goes back no further than what was read in the last SECONDS_MAX: a change that was missing, and that `replay` has put back, is
 given to who asks after that. Redeliveries, history and first syncs are not in here.
 """
@@ -14,12 +16,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from api.db import Database
-from api.feed import FeedRow, Page, PageRequest, end_with_tx, read_changes
+from api.feed import FeedRow, Page, PageRequest, StateMoved, end_with_tx, read_changes
 from api.heads import Head
 from api.recent_changes import RecentChanges
+from schema.errors import SyncError
 
 SECONDS_MAX = 30.0
 EXTENSION_CHANGES_MAX = 2000
@@ -44,6 +48,20 @@ class Recent:
         self._clock = clock
         self._companies: OrderedDict[int, _Company] = OrderedDict()
         self._bytes = 0
+        self._ahead: set[asyncio.Task[None]] = set()
+
+    def read_ahead(self, company_id: int, head: int) -> None:
+        """Begin to read up to a head that a hint names. The statement finds nothing unless that is so, and then nothing is lost."""
+        company = self._companies.get(company_id)
+        if company is None or company.changes.head.version >= head or company.lock.locked() or self._feed.callers_waiting:
+            return
+        task = asyncio.create_task(self._read_ahead(company_id, company, head))
+        self._ahead.add(task)
+        task.add_done_callback(self._ahead.discard)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        await asyncio.gather(*self._ahead, return_exceptions=True)
 
     async def read(self, wanted: PageRequest, newest: int) -> tuple[Page, Head] | None:
         """Return a page and the head it is of, `wanted.head` or a later one; None where it is not in here. `newest`: the company's
@@ -54,8 +72,7 @@ class Recent:
             return None
         if company.changes.head.version < wanted.head.version:
             async with company.lock:
-                if not await self._bring_to_head(company, wanted, newest):
-                    self._forget(wanted.company_id)
+                if not await self._bring_to_head(wanted.company_id, company, wanted.head, newest):
                     return None
             if not self._reaches(company, wanted):
                 return None
@@ -87,16 +104,23 @@ class Recent:
         company.changes.forget_read_before(self._clock() - SECONDS_MAX)
         return company.changes.reaches(wanted.after, wanted.head)
 
-    async def _bring_to_head(self, company: _Company, wanted: PageRequest, newest: int) -> bool:
-        """Read what is beyond the head up to which it is known; False where that is too much."""
+    async def _read_ahead(self, company_id: int, company: _Company, head: int) -> None:
+        with suppress(StateMoved, SyncError):  # the request finds out by itself
+            async with company.lock:
+                await self._bring_to_head(company_id, company, replace(company.changes.head, version=head), head)
+
+    async def _bring_to_head(self, company_id: int, company: _Company, head: Head, newest: int) -> bool:
+        """Read what is beyond the head up to which it is known; False where that is too much, and the company is begun anew."""
+        if self._companies.get(company_id) is not company:
+            return False
         changes, rows = company.changes, list[FeedRow]()
         if changes.head.version < newest:
-            beyond = replace(wanted, tables=None, after=changes.head.version)
-            rows = await read_changes(self._feed, beyond, EXTENSION_CHANGES_MAX + 1)
+            rows = await read_changes(self._feed, _beyond(company_id, changes.head.version, head), EXTENSION_CHANGES_MAX + 1)
         if len(rows) > EXTENSION_CHANGES_MAX:
+            self._forget(company_id)
             return False
-        changes.extend(rows, wanted.head, self._clock())
-        self._count(wanted.company_id, company)
+        changes.extend(rows, head, self._clock())
+        self._count(company_id, company)
         return True
 
     def _count(self, company_id: int, company: _Company) -> None:
@@ -115,6 +139,12 @@ class Recent:
         company = self._companies.pop(company_id, None)
         if company is not None:
             self._bytes -= company.bytes
+
+
+def _beyond(company_id: int, after: int, head: Head) -> PageRequest:
+    """All of a company's changes beyond a version, for every device alike."""
+    limit = EXTENSION_CHANGES_MAX
+    return PageRequest(company_id, None, None, after, head, limit, limit, fresh_head=0, is_history=False)
 
 
 def _is_recent(wanted: PageRequest) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest_asyncio
 import api.pages
 import api.recent
 from api import feed
+from api.head_watch import HEADS
 from api.pages import PAGES
 from api.recent import SECONDS_MAX, Recent
 from api.standing import STANDINGS, Standing
@@ -59,7 +61,14 @@ def reads() -> Iterator[Reads]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def fresh(shared: Database, tailer: object) -> AsyncIterator[Api]:
-    """An application with nothing in its memory."""
+    """An application with nothing in its memory, and without hints, so that what it reads is when it is asked."""
+    async with open_api(shared, redis_url="") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def hinted(shared: Database, tailer: object) -> AsyncIterator[Api]:
+    """An application with nothing in its memory, that is told by the tailer."""
     async with open_api(shared) as running:
         yield running
 
@@ -201,6 +210,66 @@ async def test_a_page_of_a_later_moment_than_was_asked_for_says_of_which(
     assert names(page) == ["Ada", "Bob"]
     assert before.head.version < page["current_version"] == page["head_version"] == now
     assert names(await late.pull(page["current_version"])) == []
+
+
+async def test_what_a_hint_tells_of_is_read_while_it_is_asked_how_the_device_stands(
+    hinted: Api, admin: SqlClient, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, (line, *_), cursor = await begun(hinted, 2)
+    write(admin, owner, "Ada")
+    await line.pull(cursor)
+    write(admin, owner, "Bob")
+    head = admin.value("SELECT head FROM sync_state")
+    for _ in range(2000):
+        if hinted.app[HEADS].hinted_head(owner.company_id) >= head:
+            break
+        await asyncio.sleep(0.01)
+    reads.take()
+    standings, is_ahead = hinted.app[STANDINGS], list[bool]()
+    read_standing = standings.read
+
+    async def late(company_id: int, device_id: str) -> Standing:
+        for _ in range(500):
+            if recent_of(hinted)._companies[owner.company_id].changes.head.version == head:
+                is_ahead.append(True)
+                break
+            await asyncio.sleep(0.01)
+        return await read_standing(company_id, device_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standings, "read", late)
+        assert names(await line.pull(cursor)) == ["Ada", "Bob"]
+    assert is_ahead == [True] and reads.take() == (0, 1)
+
+
+async def test_a_hint_of_what_is_not_there_brings_nothing_and_loses_nothing(fresh: Api, admin: SqlClient, reads: Reads) -> None:
+    owner, (line, *_), cursor = await begun(fresh, 2)
+    write(admin, owner, "Ada")
+    head = (await line.pull(cursor))["head_version"]
+    recent = recent_of(fresh)
+    reads.take()
+    recent.read_ahead(owner.company_id, head + 1000)
+    recent.read_ahead(owner.company_id + 1000, head + 1000)
+    await recent.close()
+    assert reads.take() == (0, 1)
+    assert recent._companies[owner.company_id].changes.head.version == head
+    write(admin, owner, "Bob")
+    assert names(await line.pull(cursor)) == ["Ada", "Bob"]
+
+
+async def test_what_is_more_than_worth_to_keep_is_not_read_ahead_and_then_once_more(
+    fresh: Api, admin: SqlClient, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, (line, *_), cursor = await begun(fresh, 2)
+    write(admin, owner, "Ada")
+    await line.pull(cursor)
+    monkeypatch.setattr(api.recent, "EXTENSION_CHANGES_MAX", 3)
+    write(admin, owner, "Bob", "Cyd", "Dee", "Eve")
+    reads.take()
+    recent = recent_of(fresh)
+    recent.read_ahead(owner.company_id, admin.value("SELECT head FROM sync_state"))
+    assert names(await line.pull(cursor)) == ["Ada", "Bob", "Cyd", "Dee", "Eve"]
+    assert reads.take() == (1, 1)
 
 
 async def test_history_is_not_in_memory_and_comes_all_the_same(fresh: Api, admin: SqlClient) -> None:

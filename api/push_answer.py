@@ -17,7 +17,8 @@ from api.past import read_lost_cursor
 from api.push_request import PushRequest
 from api.push_store import conflict_type, is_conflict
 from api.push_versions import Told, VersionReader
-from api.safe_cursor import STOPS, CursorQuestion, ask_safe_cursor
+from api.question import Question, ask, ask_both
+from api.safe_cursor import STOPS, ask_safe_cursor
 from api.scope import Scope
 from api.verdicts import Status, Verdict
 from api.waiting import WAITER, Made, Passed
@@ -47,9 +48,9 @@ async def answer_push(app: web.Application, scope: Scope, push: PushRequest, pus
         believed = None if elsewhere else push.last_version
         lost = await read_lost_cursor(session, head.version, known_epoch=deliveries.epoch, last_version=push.last_version)
 
-        def ask_cursor(own: range) -> int | CursorQuestion:
+        def ask_cursor(own: range) -> Question[int]:
             if lost is not None:
-                return lost
+                return Question.known(lost)
             return ask_safe_cursor(scope, push.device_id, deliveries, head, believed, own=own, stops=app[STOPS])
 
         made, safe = await _made_and_cursor(session, reader, passed, ask_cursor)
@@ -90,21 +91,16 @@ async def _head_and_given(session: Session, scope: Scope, push: PushRequest, pas
 
 
 async def _made_and_cursor(
-    session: Session, reader: VersionReader, passed: Passed | None, ask_cursor: Callable[[range], int | CursorQuestion]
+    session: Session, reader: VersionReader, passed: Passed | None, ask_cursor: Callable[[range], Question[int]]
 ) -> tuple[list[Made], int]:
     """Return the changes that the push made, and the safe cursor; `ask_cursor` takes those of them that are exact.
 
     Both are asked for in one packet, unless nothing came after the push: then what it made may spare the second question.
     """
     made = reader.ask_made()
-    if isinstance(made, tuple) and passed is not None and passed.head.version == passed.head_after:
-        made = reader.made_found((await session.run(made))[0])
-    asked = ask_cursor(_own_exact(passed, made) if isinstance(made, list) else range(0))
-    statements = [*([made] if isinstance(made, tuple) else []), *([asked.statement] if isinstance(asked, CursorQuestion) else [])]
-    outcomes = await session.run(*statements)
-    if isinstance(made, tuple):
-        made = reader.made_found(outcomes[0])
-    return made, asked.cursor(outcomes[-1]) if isinstance(asked, CursorQuestion) else asked
+    if passed is not None and passed.head.version == passed.head_after:
+        made = Question.known(await ask(session, made))
+    return await ask_both(session, made, ask_cursor(_own_exact(passed, made.known_answer or ())))
 
 
 def _own_exact(passed: Passed | None, made: Sequence[Made]) -> range:

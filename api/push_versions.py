@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from api.db import Outcome, Session, Statement
+from api.db import Session
+from api.question import Question, Rows
 from api.verdicts import Status, Verdict
 from api.waiting import Made, Passed
 
@@ -57,19 +58,14 @@ class VersionReader:
         self._company_id = company_id
         self._passed = passed
 
-    def ask_made(self) -> list[Made] | Statement:
-        """Return the changes that the push made, as far as they are known; or what asks for them, for `made_found`."""
+    def ask_made(self) -> Question[list[Made]]:
+        """Ask for the changes that the push made."""
         passed = self._passed
         if passed is None or passed.first_version is None:
-            return []
+            return Question.known([])
         if passed.first_version == passed.head_after:
-            return [passed.first_made] if passed.first_made is not None else []
-        return _MADE, (self._company_id, passed.first_version, passed.head_after)
-
-    @staticmethod
-    def made_found(outcome: Outcome) -> list[Made]:
-        """Return the changes that the statement of `ask_made` found."""
-        return [Made(table, record_id, version, bool(is_exact)) for table, record_id, version, is_exact in outcome.rows]
+            return Question.known([passed.first_made] if passed.first_made is not None else [])
+        return Question((_MADE, (self._company_id, passed.first_version, passed.head_after)), _made)
 
     async def versions(self, verdicts: Sequence[Verdict], made: Iterable[Made]) -> dict[int, int]:
         """Return versions by the change's place in the push: its own, of what it `made`, or, for a duplicate, of what the first
@@ -148,6 +144,10 @@ class VersionReader:
         if row is None:
             return None
         return {**orjson.loads(row[0]), **(orjson.loads(row[1]) if row[1] else {})}
+
+
+def _made(rows: Rows) -> list[Made]:
+    return [Made(table, record_id, version, bool(is_exact)) for table, record_id, version, is_exact in rows]
 
 
 def _by_record(made: Iterable[Made]) -> dict[Key, list[int]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from api.db import Outcome, Session, Statement
+from api.db import Session
 from api.deliveries import Deliveries
 from api.heads import Head
+from api.question import Question, Rows, ask
 from api.scope import Scope
 from schema.tables import TABLES
 from schema.versions import EMPTY_HEAD, epoch_of
@@ -52,28 +52,9 @@ class Stops:
 STOPS = web.AppKey("stops", Stops)
 
 
-@dataclass(frozen=True, slots=True)
-class CursorQuestion:
-    """What MySQL has to be asked for a safe cursor."""
-
-    statement: Statement
-    head: int
-    stops: Stops
-    key: tuple[int, str, int]
-    given: Mapping[str, Floor]
-
-    def cursor(self, outcome: Outcome) -> int:
-        """Return the cursor that the answer comes to."""
-        row = outcome.rows[0] if outcome.rows else None
-        if row is not None:
-            self.stops.note(self.key, self.given, row[0])
-        return self.head if row is None else int(row[0]) - 1
-
-
 async def read_safe_cursor(session: Session, scope: Scope, device_id: str, deliveries: Deliveries, head: Head) -> int:
-    """Return what `ask_safe_cursor` tells or asks."""
-    asked = ask_safe_cursor(scope, device_id, deliveries, head)
-    return asked if isinstance(asked, int) else asked.cursor((await session.run(asked.statement))[0])
+    """Return what `ask_safe_cursor` asks for."""
+    return await ask(session, ask_safe_cursor(scope, device_id, deliveries, head))
 
 
 def ask_safe_cursor(
@@ -85,9 +66,8 @@ def ask_safe_cursor(
     *,
     own: range = range(0),
     stops: Stops | None = None,
-) -> int | CursorQuestion:
-    """Return the version before the first change, up to the head, that this device was not given and did not make exactly so; or
-    what MySQL has to be asked for that.
+) -> Question[int]:
+    """Ask for the version before the first change, up to the head, that this device was not given and did not make exactly so.
 
     Tables it never asked for do not hold it back once it has pulled. A device that never pulled stays before the first foreign row
     after `last_version`, the cursor its push brought along, which is believed as far as this change log knows it. One that may have
@@ -104,18 +84,26 @@ def ask_safe_cursor(
         given = {name: (believed, 0) for name in TABLES if name in scope.readable}
         late = given if 0 < believed < head.min_version else {}
     if late and len(late) == len(given):
-        return max(min(version for version, _ in late.values()), EMPTY_HEAD)
+        return Question.known(max(min(version for version, _ in late.values()), EMPTY_HEAD))
     given = {name: floor for name, floor in given.items() if name not in late}
     if not given:
-        return head.version
+        return Question.known(head.version)
     if own and own[-1] == head.version and all(version >= own[0] - 1 and again < own[0] for version, again in given.values()):
-        return head.version
+        return Question.known(head.version)
     stops, key = stops or Stops(), (scope.company_id, device_id, head.epoch)
     stop = stops.find(key, given)
     if stop is not None:
-        return stop - 1
+        return Question.known(stop - 1)
+
+    def cursor(found: Rows) -> int:
+        if not found:
+            return head.version
+        version = int(found[0][0])
+        stops.note(key, given, version)
+        return version - 1
+
     not_given, params = _not_given(scope, device_id, given, head)
-    return CursorQuestion((f"SELECT version {not_given} ORDER BY version LIMIT 1", params), head.version, stops, key, given)
+    return Question((f"SELECT version {not_given} ORDER BY version LIMIT 1", params), cursor)
 
 
 async def count_not_given(session: Session, scope: Scope, device_id: str, given: Mapping[str, Floor], head: Head) -> int:

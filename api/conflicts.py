@@ -87,7 +87,7 @@ async def handle_resolve(request: web.Request) -> web.Response:
             409, "not_applicable", "the row cannot be written so as things are now: resolve with other data"
         ) from problem
     if origin_id is not None:
-        passed = await settle(request, origin_id)
+        passed = await settle(request, origin_id, scope.company_id)
         if passed is not None and passed.first_version is not None:
             answer["server_version"] = passed.head_after  # the row's last change in the transaction that resolved it
     return json_answer({"success": True, **answer})

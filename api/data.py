@@ -103,7 +103,7 @@ async def _create(request: web.Request, table: Table) -> web.Response:
         return await writer.insert(session, cleaned.values)
 
     origin_id, record_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
-    await _written(request, table, origin_id)
+    await _written(request, table, scope.company_id, origin_id)
     return await _answer(request, table, scope, record_id, status=201, ignored=cleaned.ignored, is_written=True)
 
 
@@ -123,7 +123,7 @@ async def _create_company(request: web.Request, table: Table) -> web.Response:
         )
 
     origin_id, company_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
-    await _written(request, table, origin_id)
+    await _written(request, table, company_id, origin_id)
     scope = await scope_of(request, identity, company_id)
     return await _answer(request, table, scope, company_id, status=201, ignored=cleaned.ignored, is_written=True)
 
@@ -137,7 +137,8 @@ async def _change(request: web.Request, table: Table) -> web.Response:
     async def work(session: Session) -> int:
         return await writer.update(session, record_id, cleaned.values, if_match)
 
-    await _written(request, table, await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max))
+    origin_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
+    await _written(request, table, scope.company_id, origin_id)
     return await _answer(request, table, scope, record_id, ignored=cleaned.ignored, is_written=True)
 
 
@@ -151,7 +152,8 @@ async def _delete(request: web.Request, table: Table) -> web.Response:
     async def work(session: Session) -> int:
         return await writer.delete(session, record_id, if_match)
 
-    await _written(request, table, await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max))
+    origin_id = await request.app[DATABASE].run(work, attempts=request.app[SETTINGS].push_attempts_max)
+    await _written(request, table, scope.company_id, origin_id)
     return await _answer(request, table, scope, record_id, is_written=True)
 
 
@@ -172,10 +174,10 @@ def _cleaned(table: Table, scope: Scope, data: Mapping[str, Any], *, is_insert: 
     return cleaned
 
 
-async def _written(request: web.Request, table: Table, origin_id: int) -> None:
+async def _written(request: web.Request, table: Table, company_id: int, origin_id: int) -> None:
     if table.name in _AFFECTS_SCOPES:
         request.app[SCOPES].forget()
-    await settle(request, origin_id)
+    await settle(request, origin_id, company_id)
 
 
 async def _answer(

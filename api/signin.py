@@ -31,16 +31,16 @@ async def handle_register(request: web.Request) -> web.Response:
     counted = await request.app[SIGNIN_LIMITS].take(credentials.email, request.remote)
     encoded = await request.app[PASSWORDS].hash(credentials.password)
 
-    async def work(session: Session) -> tuple[int, SignIn]:
+    async def work(session: Session) -> tuple[int, int, SignIn]:
         origin_id = await open_first_origin(session, login_id=None, device_id=credentials.device_id, request_id=request_id(request))
         login_id = await logins.create_login(session, credentials.email, registration.name, encoded)
         company_id = await logins.create_company(session, registration.company_name)
         await logins.create_owner(session, company_id, login_id)
-        return origin_id, await _begin(request, session, login_id, credentials, "register")
+        return origin_id, company_id, await _begin(request, session, login_id, credentials, "register")
 
-    origin_id, signed_in = await request.app[DATABASE].run(work, attempts=settings.push_attempts_max)
+    origin_id, company_id, signed_in = await request.app[DATABASE].run(work, attempts=settings.push_attempts_max)
     await request.app[SIGNIN_LIMITS].give_back(counted)
-    await settle(request, origin_id)
+    await settle(request, origin_id, company_id)
     return await _answer(request, signed_in, status=201)
 
 

@@ -65,16 +65,13 @@ class Waiter:
         self._database = database
         self._clock = clock
         self._waiting: dict[int, asyncio.Future[Passed]] = {}
-        self._companies: dict[int, int | None] = {}
+        self._companies: dict[int, int] = {}
         self._asker: asyncio.Task[None] | None = None
         self._hint = asyncio.Event()
         self._has_hints = False
 
-    async def wait(self, origin_id: int, seconds_max: float, *, company_id: int | None = None) -> Passed | None:
-        """Return where the transaction stands, None where the tailer has not passed it in time.
-
-        `company_id`: hints that name other companies are none for it.
-        """
+    async def wait(self, origin_id: int, seconds_max: float, *, company_id: int) -> Passed | None:
+        """Return where a transaction of this company stands, None where the tailer has not passed it in time."""
         future: asyncio.Future[Passed] = asyncio.get_running_loop().create_future()
         self._waiting[origin_id] = future
         self._companies[origin_id] = company_id
@@ -97,7 +94,7 @@ class Waiter:
     def hinted(self, companies: Collection[int] | None) -> None:
         """The tailer has committed changes of these companies; None: perhaps of any."""
         self._has_hints = True
-        if companies is None or not {None, *companies}.isdisjoint(self._companies.values()):
+        if companies is None or not set(companies).isdisjoint(self._companies.values()):
             self._hint.set()
 
     async def _ask(self) -> None:

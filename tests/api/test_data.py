@@ -292,8 +292,8 @@ async def test_a_record_that_goes_right_after_it_was_written_was_written_all_the
     kept = (await owner.post("/api/parties", {"name": "Ann"})).body["data"]["id"]
     settle = settling.settle
 
-    async def goes(request: Any, origin_id: int) -> Any:
-        passed = await settle(request, origin_id)
+    async def goes(request: Any, origin_id: int, company_id: int) -> Any:
+        passed = await settle(request, origin_id, company_id)
         admin.run(f"{how} WHERE company_id = {owner.company_id}")
         return passed
 

@@ -3,8 +3,8 @@ at a time.
 
 What the holder of the lease has read or written needs no second look, for nobody else moves a record forward. Three may write
 sync_live beside it. Retention deletes tombstones, so what is deleted is remembered for one MySQL transaction only. A replay that
-puts rows back notes that in sync_audit, in the same commit, so that note is looked for first and ends all memory. Another tailer
-has another fencing token; then nothing of ours is committed any more.
+puts rows back counts that in sync_state, in the same commit: a count that has moved ends all memory, and whatever was made of it.
+Another tailer has another fencing token; then nothing of ours is committed any more.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ RECORDS_KEPT_MAX = 200_000
 """Records remembered from one append to the next: some 30 MB. With more of them all are forgotten."""
 ROWS_WAITING_MAX = 50_000
 """Of a transaction of millions no more rows wait to be written than these: some 15 MB."""
-MENDED: Final = "replay_live"
-"""The action in sync_audit of whoever puts rows back into sync_live beside the tailer."""
-READ_MENDED: Final = f"SELECT MAX(id) FROM sync_audit WHERE action = '{MENDED}'"
-NOTE_MENDED: Final = f"SELECT MAX(id) INTO @mended FROM sync_audit WHERE action = '{MENDED}'"
-"""The same, kept by the session for `LiveRecords.is_as_known`."""
+COUNT_MENDED: Final = "UPDATE sync_state SET live_mended = live_mended + 1 WHERE id = 1"
+"""Last in the transaction of whoever puts rows back into sync_live beside the tailer."""
+READ_MENDED: Final = "SELECT live_mended FROM sync_state WHERE id = 1"
 
 _READ = """
 SELECT company_id, table_name, record_id, version, is_deleted, device_id, local_id FROM sync_live
@@ -86,7 +84,7 @@ class LiveRecords:
         """By table, the highest id that sync_live may hold: a record above it is not there."""
         self._passing: list[tuple[_Records, int]] = []
         """Records that were read as deleted."""
-        self._mended: int | None = _UNASKED
+        self._mended = _UNASKED
         self._kept = 0
 
     def begin(self) -> None:
@@ -95,7 +93,7 @@ class LiveRecords:
             records.known.pop(record_id, None)
         self._passing.clear()
 
-    def note_mended(self, mended: int | None) -> None:
+    def note_mended(self, mended: int) -> None:
         """Give up what somebody else may have changed. `mended` is the answer to `READ_MENDED` in the transaction that begins."""
         if mended != self._mended:
             self._mended = mended
@@ -103,10 +101,10 @@ class LiveRecords:
 
     @property
     def is_as_known(self) -> str:
-        """A condition in SQL: what is remembered is as it was stored when the session ran `NOTE_MENDED`."""
-        return f"@mended <=> {literal(self._mended)}" if self._mended != _UNASKED else "TRUE"
+        """A condition in SQL on the row of sync_state: what is remembered is as it is stored."""
+        return f"live_mended = {literal(self._mended)}" if self._mended != _UNASKED else "TRUE"
 
-    def confirm(self, mended: int | None) -> None:
+    def confirm(self, mended: int) -> None:
         """Raise Retry where what is remembered, and was used before the transaction began, is not as it is stored any more."""
         if self._mended not in (_UNASKED, mended):
             raise live_mended()

@@ -16,7 +16,7 @@ from pymysql.connections import Connection
 from cdc.change_row import ChangeRow, Image, TxColumns, record_of, row_again, row_of_change, tx_columns
 from cdc.entries import Entry, PendingTx, Redelivery
 from cdc.gtid import Gtid
-from cdc.live import NOTE_MENDED, READ_MENDED, LiveRecords, live_mended
+from cdc.live import READ_MENDED, LiveRecords, live_mended
 from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS, TxValues, change_lines, change_literal, tx_lines, tx_literal, tx_values_of
 from cdc.sql import store_rows
 from cdc.state import Anchor, State, commit_moved, require_lease, with_gtids
@@ -83,7 +83,6 @@ class PartWriter:
         self, connection: Connection[Any], state: State, live: LiveRecords, settle: Callable[[], object] = lambda: None
     ) -> None:
         self.writes = Together(connection)
-        self._only_if = "TRUE"
         self.live = live
         self._connection = connection
         self._settle = settle
@@ -105,31 +104,29 @@ class PartWriter:
             return
         self.writes = Together(self._connection)
         self.writes.put("BEGIN")
-        self.writes.put(NOTE_MENDED)
-        self._only_if = self.live.is_as_known
 
     def begin_now(self, entries: Sequence[Entry | Redelivery]) -> None:
         """Begin a transaction that will write these, and read what is to be known of them."""
         self._settle()
         self.writes = Together(self._connection)
-        self._only_if = "TRUE"
         self.live.begin()
-        found = begin(self._connection, READ_MENDED)
-        self.live.note_mended(found[0] if found is not None else None)
+        (mended,) = begin(self._connection, READ_MENDED)
+        self.live.note_mended(mended)
         self.live.read(self.live.unknown(entries))
 
     def confirm(self) -> None:
         """What was used of memory is as it is stored. Raises Retry where it is not."""
         with self._connection.cursor() as cursor:
             cursor.execute(READ_MENDED)
-            (mended,) = cursor.fetchone() or (None,)
-        self.live.confirm(mended)
+            row = cursor.fetchone()
+        assert row is not None
+        self.live.confirm(row[0])
 
     def finish(self) -> Prepared:
         """All that was written, the newest versions of the records with it, and the state that is true then."""
         self.flush()
         self.live.store(self.writes, self._settle)
-        return Prepared(self.state(), self.writes, self._only_if)
+        return Prepared(self.state(), self.writes, self.live.is_as_known)
 
     def state(self) -> State:
         """The state that is true with all that was written."""

@@ -17,7 +17,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from cdc.change_row import ChangeRow, RecordKey
-from cdc.live import MENDED
+from cdc.live import COUNT_MENDED
 from cdc.log_rows import CHANGE_COLUMNS, TX_COLUMNS, change_literal
 from cdc.sql import insert_rows, literal
 from cdc.state import read_state
@@ -97,7 +97,8 @@ class Repair:
     def _store_live(self, literals: list[str]) -> None:
         """With word to a running tailer that what it remembers of sync_live may be wrong."""
         insert_rows(self._connection.query, _INSERT_LIVE, literals, _ONLY_FORWARD)
-        self._audit(MENDED, {"records": len(literals)})
+        self._audit("replay_live", {"records": len(literals)})
+        self._connection.query(COUNT_MENDED)
 
     def finish(self) -> None:
         """Record what the run did, if it did anything."""

@@ -21,12 +21,12 @@ COMMIT_SECONDS_MAX = 120
 """A COMMIT may wait for a slow disk longer than any other statement; what became of one that was given up, the next pass reads."""
 
 
-def begin(connection: Connection[Any], question: str) -> tuple[Any, ...] | None:
+def begin(connection: Connection[Any], question: str) -> tuple[Any, ...]:
     """Begin a transaction whose first statement is a question; the first row of its answer. Raises pymysql errors."""
     connection.query(f"BEGIN;{question}")
     connection.next_result()
     rows: tuple[tuple[Any, ...], ...] = connection._result.rows  # type: ignore[attr-defined]
-    return rows[0] if rows else None
+    return rows[0]
 
 
 class Together:

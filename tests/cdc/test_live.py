@@ -12,7 +12,7 @@ from cdc import live as live_module
 from cdc.entries import Entry, Redelivery
 from cdc.lease import take_lease
 from cdc.live import LiveRecords
-from cdc.log import append
+from cdc.log import PartWriter, append, prepare
 from cdc.repair import Repair
 from cdc.state import State, read_state
 from cdc.stored import LiveRow
@@ -117,6 +117,24 @@ def test_what_a_replay_puts_back_ends_what_was_remembered(connection: Connection
     asked_for_anyway = Redelivery(1, "till-1", "parties", 2)
     append(connection, state, [tx(change(1), asked_for_anyway)], live=live)
     assert sql.value("SELECT prev_version FROM sync_changes ORDER BY version DESC LIMIT 1") == newest
+
+
+def test_what_a_replay_puts_back_after_it_was_read_undoes_what_was_made_of_it(
+    connection: Connection[Any], database: Database, sql: SqlClient
+) -> None:
+    take_lease(connection, database.name, wait_seconds=0)
+    state, live = read_state(connection), LiveRecords(connection)
+    state = append(connection, state, [tx(change(1)), tx(change(1))], live=live)
+    newest = state.head
+    sql.run(f"UPDATE sync_live SET version = {newest - 1}")
+    prepared = prepare(PartWriter(connection, state, LiveRecords(connection)), [tx(change(1))])
+    with open_connection(database.settings.operator()) as other:
+        Repair(other, "tester", {}).restore_live({(1, "parties", 1): LiveRow(newest, False, None)})
+    with pytest.raises(Retry) as raised:
+        prepared.commit()
+    assert raised.value.code == "live_mended"
+    append(connection, state, [tx(change(1))], live=LiveRecords(connection))
+    assert sql.rows("SELECT version, prev_version FROM sync_changes ORDER BY version DESC LIMIT 1") == [(newest + 1, newest)]
 
 
 def test_a_record_of_a_hundred_changes_is_asked_for_once(

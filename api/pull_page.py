@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -31,8 +31,7 @@ from schema.versions import EMPTY_HEAD
 ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPage:
+class FoundPage(msgspec.Struct, frozen=True):
     """A page and what it was found by. `stored` are the deliveries as they stood, and `state` how they are stored; `deliveries` as
     this scope finds them; `after`: where the page began, at or below the cursor that was sent. `read_at`: the head its rows were
     read at, `head` or one before; `changes`: all of them as JSON, where that is ready. `is_known`: the same was asked, found and

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from api.requests import malformed, read_company_id, read_device_id
 from api.scope import Scope
@@ -13,8 +14,7 @@ from schema.settings import Settings
 from schema.tables import TABLES
 
 
-@dataclass(frozen=True, slots=True)
-class PullRequest:
+class PullRequest(msgspec.Struct, frozen=True):
     """A pull's body, checked. `tables` None: every table the role may read. `wait_seconds`: how long to hold an empty answer."""
 
     device_id: str

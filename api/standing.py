@@ -8,8 +8,8 @@ finds nothing new costs nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import orjson
 from aiohttp import web
 
@@ -45,8 +45,7 @@ WHERE s.id = 1 ORDER BY k.place
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """As of one moment after the request came. `newest`: the company's newest change up to the head, 0 where it has none.
 
     `deliveries` are what `state` says, as it is stored; None where nothing is. `has_redeliveries`: a push of this device may have

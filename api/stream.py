@@ -12,10 +12,10 @@ Source: HTML Living Standard, "Server-sent events".
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import orjson
 from aiohttp import web
+from msgspec.structs import replace
 
 from api.auth import authenticate
 from api.head_watch import HEADS

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from api.deliveries import Deliveries
 from api.heads import Head
@@ -39,8 +40,8 @@ def test_the_same_question_of_a_device_that_stands_as_it_did_is_known() -> None:
         (SCOPE, replace(PULL, last_version=39), STANDING),
         (SCOPE, replace(PULL, tables=("parties",)), STANDING),
         (SCOPE, replace(PULL, device_id="other"), STANDING),
-        (replace(SCOPE, readable=frozenset({"parties"})), PULL, STANDING),
-        (replace(SCOPE, company_id=8), PULL, STANDING),
+        (dataclasses.replace(SCOPE, readable=frozenset({"parties"})), PULL, STANDING),
+        (dataclasses.replace(SCOPE, company_id=8), PULL, STANDING),
     ],
     ids=["head", "epoch", "floor", "deliveries", "cursor", "tables", "device", "rights", "company"],
 )

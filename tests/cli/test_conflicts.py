@@ -65,7 +65,7 @@ def test_an_unknown_conflict_is_one_message(database: Database) -> None:
 
 
 async def test_what_was_rejected_is_listed_with_its_code(stack: Stack, database: Database) -> None:
-    async with open_api(database) as api:
+    async with open_api(database, push_wait_ms_max=0) as api:
         owner, (one, _) = await shop(api)
         await one.push(insert("nowhere", "n", name="x"))
         company = ("--company", str(owner.company_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from cli.embedded.process import Child
 from tests.api.conftest import Api, Person
 from tests.api.rows import hire
-from tests.api.tills import drained, shop, till
+from tests.api.tills import drained, open_api, shop, till
 from tests.device import Change, Line, delete, insert, update
+from tests.servers import Database
 from tests.sql_client import SqlClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -220,7 +222,7 @@ async def test_latest_counts_a_plain_sql_write_with_its_commit_time(api: Api, ad
 
 
 async def test_latest_counts_a_plain_sql_write_that_the_change_log_does_not_hold_yet(
-    api: Api, admin: SqlClient, tailer: Child
+    api: Api, shared: Database, admin: SqlClient, tailer: Child
 ) -> None:
     _, (one, other) = await shop(api)
     record_id = (await one.push(insert("parties", "a", name="Ann")))["id_mappings"]["a"]
@@ -231,7 +233,9 @@ async def test_latest_counts_a_plain_sql_write_that_the_change_log_does_not_hold
     tailer.pause()
     try:
         admin.run(f"UPDATE parties SET phone = 'sql' WHERE id = {record_id}")
-        late = await one.push_one(update("parties", record_id, more={"timestamp": "2026-02-01T10:00:00Z"}, phone="10"))
+        async with open_api(shared, push_wait_ms_max=0) as hasty:
+            line = dataclasses.replace(one, http=hasty.nobody.http, url=hasty.nobody.url)
+            late = await line.push_one(update("parties", record_id, more={"timestamp": "2026-02-01T10:00:00Z"}, phone="10"))
     finally:
         tailer.resume()
     assert (late["status"], late["server_data"]["phone"]) == ("conflict", "sql"), "made before the statement, and after the push"

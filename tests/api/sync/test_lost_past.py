@@ -167,7 +167,7 @@ async def test_a_worker_believes_no_witness_of_another_log(world: World) -> None
     stranger = Witness("another log", "uuid", 3, (Point(pack(3, 7), bytes(32), 1),))
     with redis.Redis.from_url(world.api.settings.redis_url) as client:
         client.set(witness_key(world.api.settings.api().database), encode(stranger))
-    async with open_api(Database(world.api.settings, world.environ)) as fresh:
+    async with open_api(Database(world.api.settings, world.environ), push_wait_ms_max=0) as fresh:
         _, other, _ = world.lines
         started = Line(fresh.nobody.http, fresh.nobody.url, other.token, other.device_id)
         assert (await started.push_one(insert("parties", "b", name="taken")))["status"] == "applied"

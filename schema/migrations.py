@@ -158,9 +158,9 @@ def _apply(connection: Connection[Any], migration: Migration, statements_done: i
 
 
 def _was_done_before_a_crash(problem: pymysql.err.MySQLError, is_first_of_resumed: bool) -> bool:
-    """A crash between a DDL statement and its note in the book: the statement's object exists already."""
-    table_exists, duplicate_column, duplicate_key = 1050, 1060, 1061
-    return is_first_of_resumed and problem.args[0] in (table_exists, duplicate_column, duplicate_key)
+    """A crash between a DDL statement and its note in the book: what it makes exists already, or what it drops is gone."""
+    table_exists, duplicate_column, duplicate_key, key_is_gone = 1050, 1060, 1061, 1091
+    return is_first_of_resumed and problem.args[0] in (table_exists, duplicate_column, duplicate_key, key_is_gone)
 
 
 def _refuse_newer(done: dict[int, tuple[Any, ...]], wanted: tuple[Migration, ...]) -> None:

@@ -97,6 +97,15 @@ def test_a_crash_between_any_two_statements_is_resumed(stack: Stack, database: D
                 assert find_differences(connection, broken.name) == []
 
 
+def test_a_last_definition_that_was_made_and_not_noted_is_recognised_in_every_migration(database: Database, sql: SqlClient) -> None:
+    ends_so = [m for m in read_migrations() if m.statements[-1].lstrip().startswith(("CREATE", "ALTER"))]
+    assert len(ends_so) > 5
+    sql.run(f"UPDATE schema_migrations SET statements_done = statements - 1 WHERE id IN ({', '.join(str(m.id) for m in ends_so)})")
+    assert migrate(database.settings) == [m.name for m in ends_so]
+    with open_connection(database.settings.admin()) as connection:
+        assert find_differences(connection, database.name) == []
+
+
 def _migrate_until(broken: Database, step: int, *, is_noted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run migrate and die after `step` statements, with or without the note about the last one."""
     first, *rest = read_migrations()

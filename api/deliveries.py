@@ -8,19 +8,20 @@ smallest cursor answered since the device's last push, or since a later `last_ve
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
-from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from schema.columns import ID_MAX
 from schema.versions import EMPTY_HEAD
 
 RECENT_CURSORS_MAX = 64
 NEWER_THAN_ALL = ID_MAX
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class TableDelivery:
+class TableDelivery(msgspec.Struct, frozen=True):
     """One table's cursors: `recent` were answered since the device's last push, `earlier` between that one and the one before;
     pushes without a pull between them count as one.
 
@@ -156,14 +157,13 @@ class TableDelivery:
         return max(self.delivered, self.sure) <= last_version <= self.asked
 
 
-@dataclass(frozen=True, slots=True)
-class Deliveries:
+class Deliveries(msgspec.Struct, frozen=True):
     """All tables the device has asked for. `fresh_head`: the head when it began from 0 with nothing before; 0 otherwise.
 
     `has_restricted`: it was given the restricted columns. `epoch`: that of its last pull, whose cursor was good.
     """
 
-    tables: dict[str, TableDelivery] = field(default_factory=dict)
+    tables: dict[str, TableDelivery] = msgspec.field(default_factory=dict)
     fresh_head: int = 0
     has_restricted: bool = False
     epoch: int = 0
@@ -199,7 +199,8 @@ class Deliveries:
         """
         if not self.tables:
             return last_version
-        return min(self.tables[t].given_at(last_version) if t in self.tables else 0 for t in tables)
+        asked = _different(self.tables.get(name) for name in tables)
+        return min(known.given_at(last_version) if known is not None else 0 for known in asked)
 
     def misses_tombstones(self, tables: Iterable[str], last_version: int, floor: int) -> bool:
         """Whether a page for these tables after `last_version` could miss deletions that are gone up to `floor` (contract §2.7)."""
@@ -207,7 +208,7 @@ class Deliveries:
             return False
         if not self.tables:
             return last_version < floor
-        asked = (self.tables[table] for table in tables if table in self.tables)
+        asked = _different(self.tables[name] for name in tables if name in self.tables)
         return any(known.misses_tombstones(known.given_at(last_version), floor) for known in asked)
 
     def is_known(self, tables: Collection[str], last_version: int, sent: int) -> bool:
@@ -234,7 +235,6 @@ class Deliveries:
         sent = last_version if sent is None else sent
         told = cursor if told is None else told
         read_at = head if read_at is None else read_at
-        new = {name: known if name in tables else known.passed_over(sent) for name, known in self.tables.items()}
 
         def pull(known: TableDelivery) -> TableDelivery:
             return known.pulled(last_version, cursor, sent, told, head=read_at, floor=min_version)
@@ -242,9 +242,15 @@ class Deliveries:
         def pull_again(known: TableDelivery) -> TableDelivery:
             return replace(pull(known), again=head) if sent == 0 or known.again == NEWER_THAN_ALL else pull(known)
 
-        first = tuple(c for c in (last_version,) if c) if not self.tables else ()
-        had = {name: self.tables[name] for name in tables if name in self.tables}
-        new |= dict.fromkeys(tables, pull(TableDelivery(0, 0, first, recent_head=last_version))) | _each(had, pull_again)
+        asked = set(tables)
+        new = _each({name: known for name, known in self.tables.items() if name in asked}, pull_again)
+        if len(new) < len(self.tables):
+            others = {name: known for name, known in self.tables.items() if name not in asked}
+            new |= _each(others, lambda known: known.passed_over(sent))
+        if not asked <= self.tables.keys():
+            first = tuple(c for c in (last_version,) if c) if not self.tables else ()
+            begun = pull(TableDelivery(0, 0, first, recent_head=last_version))
+            new |= dict.fromkeys((name for name in tables if name not in self.tables), begun)
         if last_version:
             return replace(self, tables=new)
         fresh_head = min(self.fresh_head, read_at) if self.tables else read_at
@@ -320,7 +326,7 @@ class _Group(msgspec.Struct, omit_defaults=True):
     is_doubtful: bool = False
 
 
-_FIELDS = tuple(field.name for field in fields(TableDelivery))
+_FIELDS = TableDelivery.__struct_fields__
 
 
 class _Stored(msgspec.Struct, omit_defaults=True):
@@ -352,6 +358,11 @@ def decode(text: str | bytes | None) -> Deliveries:
     for group in stored.groups:
         tables |= dict.fromkeys(group.tables, TableDelivery(*(getattr(group, field) for field in _FIELDS)))
     return Deliveries(tables, stored.fresh_head, stored.has_restricted, stored.epoch)
+
+
+def _different(tables: Iterable[T]) -> Collection[T]:
+    """Those that stand alike, which are one object, once."""
+    return {id(table): table for table in tables}.values()
 
 
 def _each(tables: Mapping[str, TableDelivery], change: Callable[[TableDelivery], TableDelivery]) -> dict[str, TableDelivery]:

@@ -10,9 +10,11 @@ and what a walk misses because it changed meanwhile has a version above the head
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from api.db import Database, Session
 from api.heads import Head
@@ -48,8 +50,7 @@ Read = Callable[[int, int], Awaitable[list[FeedRow]]]
 """after, limit → the first changes beyond a version."""
 
 
-@dataclass(frozen=True, slots=True)
-class PageRequest:
+class PageRequest(msgspec.Struct, frozen=True):
     """What to read: changes after `after` and up to the head, of `tables` (None: every table), for one company.
 
     `device_id`: whose redeliveries to look for; None where it has none. `limit` is what the client wants, `limit_max` how far a
@@ -68,8 +69,7 @@ class PageRequest:
     is_history: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """`last`: the cursor that goes on from here. `is_cut`: the page ends inside a transaction larger than a page may be."""
 
     rows: list[FeedRow]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 
 from api.db import Database, Session
@@ -27,8 +27,7 @@ FROM sync_state s LEFT JOIN sync_tx t ON t.tx = s.tx WHERE s.id = 1
 _QUIET_US = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """`version` is the newest change's; nothing beyond it may be shown."""
 
     epoch: int

@@ -14,9 +14,10 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from api.db import Database
 from api.feed import Page, PageRequest, read_page
@@ -30,8 +31,7 @@ ROW_BYTES = 400
 BEGINNER = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """The same page, byte for byte."""
 
     epoch: int
@@ -43,8 +43,7 @@ class Key:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class SharedPage:
+class SharedPage(msgspec.Struct, frozen=True):
     """A page, its changes as JSON, and the head it was read at."""
 
     page: Page

@@ -17,7 +17,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from api.db import Database
 from api.feed import FeedRow, Page, PageRequest, StateMoved, end_with_tx, read_changes

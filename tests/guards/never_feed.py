@@ -48,8 +48,8 @@ JUMPED_CURSORS = (
         "a-table-never-asked-for-starts-at-0",
         JUMPED,
         "api/deliveries.py",
-        "if t in self.tables else 0 for t in tables)",
-        "if t in self.tables else last_version for t in tables)",
+        "known.given_at(last_version) if known is not None else 0 for",
+        "known.given_at(last_version) if known is not None else last_version for",
         f"{CURSOR}_a_cursor_does_not_speak_for_a_table_it_was_not_answered_for",
     ),
     guard(
@@ -131,8 +131,8 @@ JUMPED_CURSORS = (
         "another-list-of-tables-proves-nothing",
         JUMPED,
         "api/deliveries.py",
-        "known if name in tables else known.passed_over(sent)",
-        "known",
+        "_each(others, lambda known: known.passed_over(sent))",
+        "others",
         f"{PAGES}_an_answer_lost_for_one_list_of_tables_is_not_proved_by_another_lists",
     ),
     guard(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from api.scope import Scope
 from schema.columns import Access, Column
@@ -15,13 +16,12 @@ IGNORED_MAX = 100
 _NAME_CHARACTERS_MAX = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(msgspec.Struct, frozen=True):
     """`values` by column, in wire form; `ignored` names that are no column to this role; `problems` by column, for a person."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = msgspec.field(default_factory=dict)
+    ignored: list[str] = msgspec.field(default_factory=list)
+    problems: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def clean(table: Table, scope: Scope, data: Mapping[str, Any], *, is_insert: bool) -> Cleaned:

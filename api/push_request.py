@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import orjson
 
 from api.pull_request import read_last_version
@@ -29,8 +30,7 @@ class FirstTry:
     edited_at_us: int
 
 
-@dataclass(frozen=True)
-class PushedChange:
+class PushedChange(msgspec.Struct, frozen=True, dict=True):
     """One change as it was sent, its place in the push in `seq`. `local_id` is text, whatever it was sent as."""
 
     seq: int

@@ -174,20 +174,24 @@ def _whole(column: Column, value: Any) -> Any:
 
 def _decimal(column: Column, value: Any) -> str:
     """Accept a number or text whose value fits; never round."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > _NUMBER_TEXT_CHARACTERS_MAX:
+    text = str(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
+    if len(text) > _NUMBER_TEXT_CHARACTERS_MAX or not _NUMBER.fullmatch(text):
         raise BadValue(column.name, "a number, or text that is one, expected")
-    if not _NUMBER.fullmatch(str(value)):
-        raise BadValue(column.name, "a number, or text that is one, expected")
-    number = Decimal(str(value))
+    number = Decimal(text)
     whole_digits = column.precision - column.scale
     if not number.is_finite() or (number and number.adjusted() >= whole_digits):
         raise BadValue(column.name, f"more than {whole_digits} digits before the point")
     if number and number.adjusted() < -_NUMBER_TEXT_CHARACTERS_MAX:
         raise BadValue(column.name, f"more than {column.scale} digits after the point")
-    scaled = number.quantize(Decimal(1).scaleb(-column.scale))
+    scaled = number.quantize(_smallest(column.scale))
     if scaled != number:
         raise BadValue(column.name, f"more than {column.scale} digits after the point")
     return f"{scaled if scaled else abs(scaled):f}"
+
+
+@lru_cache
+def _smallest(scale: int) -> Decimal:
+    return Decimal(1).scaleb(-scale)
 
 
 def _date(column: Column, value: Any) -> str:

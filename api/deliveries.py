@@ -367,13 +367,8 @@ def _different(tables: Iterable[T]) -> Collection[T]:
 
 def _each(tables: Mapping[str, TableDelivery], change: Callable[[TableDelivery], TableDelivery]) -> dict[str, TableDelivery]:
     """Change tables; those that stand alike are one object, as they are stored, and are changed once."""
-    done: dict[int, TableDelivery] = {}
-    changed = {}
-    for name, table in tables.items():
-        if id(table) not in done:
-            done[id(table)] = change(table)
-        changed[name] = done[id(table)]
-    return changed
+    changed = {id(table): change(table) for table in _different(tables.values())}
+    return {name: changed[id(table)] for name, table in tables.items()}
 
 
 def _with_cursor(cursors: tuple[int, ...], cursor: int) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ COMPANY_SHARE = 4
 
 @dataclass(slots=True, eq=False)
 class _Company:
+    id: int
     changes: RecentChanges
     bytes: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -57,7 +58,7 @@ class Recent:
         company = self._companies.get(company_id)
         if company is None or company.changes.head.version >= head or company.lock.locked() or self._feed.callers_waiting:
             return
-        task = asyncio.create_task(self._read_ahead(company_id, company, head))
+        task = asyncio.create_task(self._read_ahead(company, head))
         self._ahead.add(task)
         task.add_done_callback(self._ahead.discard)
 
@@ -74,7 +75,7 @@ class Recent:
             return None
         if company.changes.head.version < wanted.head.version:
             async with company.lock:
-                if not await self._bring_to_head(wanted.company_id, company, wanted.head, newest):
+                if not await self._bring_to_head(company, wanted.head, newest):
                     return None
             if not self._reaches(company, wanted):
                 return None
@@ -96,44 +97,45 @@ class Recent:
                 return
             if wanted.head.version < company.changes.head.version:
                 company.changes.reach_back(wanted.after, page.rows)
-                self._count(wanted.company_id, company)
+                self._count(company)
                 return
         self._forget(wanted.company_id)
-        company = self._companies[wanted.company_id] = _Company(RecentChanges(wanted.after, wanted.head, page.rows, self._clock()))
-        self._count(wanted.company_id, company)
+        changes = RecentChanges(wanted.after, wanted.head, page.rows, self._clock())
+        company = self._companies[wanted.company_id] = _Company(wanted.company_id, changes)
+        self._count(company)
 
     def _reaches(self, company: _Company, wanted: PageRequest) -> bool:
         company.changes.forget_read_before(self._clock() - SECONDS_MAX)
         return company.changes.reaches(wanted.after, wanted.head)
 
-    async def _read_ahead(self, company_id: int, company: _Company, head: int) -> None:
+    async def _read_ahead(self, company: _Company, head: int) -> None:
         with suppress(StateMoved, SyncError):  # the request finds out by itself
             async with company.lock:
-                await self._bring_to_head(company_id, company, replace(company.changes.head, version=head), head)
+                await self._bring_to_head(company, replace(company.changes.head, version=head), head)
 
-    async def _bring_to_head(self, company_id: int, company: _Company, head: Head, newest: int) -> bool:
+    async def _bring_to_head(self, company: _Company, head: Head, newest: int) -> bool:
         """Read what is beyond the head up to which it is known; False where that is too much, and the company is begun anew."""
-        if self._companies.get(company_id) is not company:
+        if self._companies.get(company.id) is not company:
             return False
         changes, rows = company.changes, list[FeedRow]()
         if changes.head.version < newest:
-            rows = await read_changes(self._feed, _beyond(company_id, changes.head.version, head), EXTENSION_CHANGES_MAX + 1)
+            rows = await read_changes(self._feed, _beyond(company.id, changes.head.version, head), EXTENSION_CHANGES_MAX + 1)
         if len(rows) > EXTENSION_CHANGES_MAX:
-            self._forget(company_id)
+            self._forget(company.id)
             return False
         changes.extend(rows, head, self._clock())
-        self._count(company_id, company)
+        self._count(company)
         return True
 
-    def _count(self, company_id: int, company: _Company) -> None:
+    def _count(self, company: _Company) -> None:
         """Keep the memory within its bounds after a company has changed. The one asked for longest ago goes first."""
-        if self._companies.get(company_id) is not company:
+        if self._companies.get(company.id) is not company:
             return
         while company.changes.bytes * COMPANY_SHARE > self._bytes_max:
             company.changes.forget_oldest()
         self._bytes += company.changes.bytes - company.bytes
         company.bytes = company.changes.bytes
-        self._companies.move_to_end(company_id)
+        self._companies.move_to_end(company.id)
         while self._bytes > self._bytes_max:
             self._forget(next(iter(self._companies)))
 
